@@ -1,0 +1,2 @@
+//! raftkv.
+fn main() {}

@@ -1,0 +1,322 @@
+//! Entries, and the runs they move in.
+//!
+//! A leader's log grows by *runs*: consecutive entries of one term in one shared allocation. The
+//! term is stored once, indexes are implied by position, and a run is passed by reference to the
+//! tail, to every follower's message, to the write and to apply. Cloning or slicing one costs a
+//! reference count; no entry is ever copied.
+//!
+//! ```text
+//! Run { term: 3, first: 7 } ──► Arc<[ Entry, Entry, Entry, Entry ]>
+//!     └ a slice of it: the same Arc, narrower bounds
+//! ```
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::types::{Index, LogId, Term};
+
+/// What an entry is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum EntryKind {
+    /// A command for the state machine; empty for the no-op a new leader appends (§8).
+    #[default]
+    Normal,
+    /// One membership change, applied alone (T§4.1).
+    ConfChange,
+    /// Any membership change, through a joint configuration where it takes one (§6).
+    ConfChangeV2,
+}
+
+/// One command, without its position: that is implied by the [`Run`] it is in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// What `data` means.
+    pub kind: EntryKind,
+    /// The payload; opaque unless `kind` is a configuration change.
+    pub data: Bytes,
+}
+
+impl Entry {
+    /// A command for the state machine.
+    #[must_use]
+    pub fn normal(data: Bytes) -> Entry {
+        Entry { kind: EntryKind::Normal, data }
+    }
+
+    /// What the entry counts towards limits on messages and on outstanding applies: its payload
+    /// and a constant that stands for its position and kind on the wire.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.data.len() as u64 + Entry::OVERHEAD_BYTES
+    }
+
+    /// The constant part of [`Entry::size`], in bytes.
+    pub const OVERHEAD_BYTES: u64 = 12;
+}
+
+/// An entry with its position, as seen when iterating.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryRef<'a> {
+    /// Where it is.
+    pub id: LogId,
+    /// What it is.
+    pub entry: &'a Entry,
+}
+
+/// Consecutive entries of one term, shared by reference. Never empty.
+#[derive(Clone)]
+pub struct Run {
+    term: Term,
+    first: Index,
+    start: u32,
+    len: u32,
+    payload_bytes: u64,
+    entries: Arc<[Entry]>,
+}
+
+impl Run {
+    /// The run of `entries` that starts at `first`; `None` if there are none.
+    ///
+    /// The entries are moved, not copied: an iterator of known length (such as `Vec::drain`)
+    /// costs one allocation.
+    #[must_use]
+    pub fn new(term: Term, first: Index, entries: impl Into<Arc<[Entry]>>) -> Option<Run> {
+        let entries: Arc<[Entry]> = entries.into();
+        let len = u32::try_from(entries.len()).expect("a run has fewer than 2^32 entries");
+        if len == 0 {
+            return None;
+        }
+        let payload_bytes = entries.iter().map(|e| e.data.len() as u64).sum();
+        Some(Run { term, first, start: 0, len, payload_bytes, entries })
+    }
+
+    /// The term of every entry in the run.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        self.term
+    }
+
+    /// Index of the first entry.
+    #[must_use]
+    pub fn first(&self) -> Index {
+        self.first
+    }
+
+    /// Position of the last entry.
+    #[must_use]
+    pub fn last(&self) -> LogId {
+        LogId::new(self.term, self.first + u64::from(self.len) - 1)
+    }
+
+    /// How many entries, at least 1.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "a run is never empty")]
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Sum of the payload lengths.
+    #[must_use]
+    pub fn payload_bytes(&self) -> u64 {
+        self.payload_bytes
+    }
+
+    /// Sum of [`Entry::size`].
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.payload_bytes + u64::from(self.len) * Entry::OVERHEAD_BYTES
+    }
+
+    /// The entries, in order.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries[self.start as usize..][..self.len as usize]
+    }
+
+    /// The entry at `index`, if the run has it.
+    #[must_use]
+    pub fn get(&self, index: Index) -> Option<&Entry> {
+        self.entries().get(usize::try_from(index.checked_sub(self.first)?).ok()?)
+    }
+
+    /// The part of the run within `range`; `None` if nothing is.
+    #[must_use]
+    pub fn slice(&self, range: Range<Index>) -> Option<Run> {
+        let from = range.start.max(self.first);
+        let to = range.end.min(self.first + u64::from(self.len));
+        if from >= to {
+            return None;
+        }
+        let mut part = self.clone();
+        if from == self.first && to == self.last().index + 1 {
+            return Some(part);
+        }
+        part.first = from;
+        part.start += (from - self.first) as u32;
+        part.len = (to - from) as u32;
+        part.payload_bytes = part.entries().iter().map(|e| e.data.len() as u64).sum();
+        Some(part)
+    }
+
+    /// The entries with their positions.
+    pub fn iter(&self) -> impl Iterator<Item = EntryRef<'_>> {
+        let (term, first) = (self.term, self.first);
+        self.entries()
+            .iter()
+            .zip(first..)
+            .map(move |(entry, index)| EntryRef { id: LogId::new(term, index), entry })
+    }
+}
+
+impl fmt::Debug for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}..={:?}]", self.first, self.last())
+    }
+}
+
+impl PartialEq for Run {
+    fn eq(&self, other: &Run) -> bool {
+        self.term == other.term && self.first == other.first && self.entries() == other.entries()
+    }
+}
+
+impl Eq for Run {}
+
+/// Why a run could not be added to [`Entries`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotConsecutive;
+
+impl fmt::Display for NotConsecutive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("entries are not consecutive, or their terms fall")
+    }
+}
+
+impl std::error::Error for NotConsecutive {}
+
+/// Consecutive entries of any terms: runs that follow each other, terms never falling.
+///
+/// Nearly always one run, which is kept without an allocation.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Entries(Runs);
+
+#[derive(Clone, Default, PartialEq, Eq)]
+enum Runs {
+    #[default]
+    None,
+    One(Run),
+    Many(Vec<Run>),
+}
+
+impl Entries {
+    /// No entries.
+    #[must_use]
+    pub const fn new() -> Entries {
+        Entries(Runs::None)
+    }
+
+    /// Adds a run at the end.
+    ///
+    /// # Errors
+    /// If it does not start right after the last entry, or its term is lower than the last one's.
+    pub fn push(&mut self, run: Run) -> Result<(), NotConsecutive> {
+        if let Some(last) = self.last()
+            && (run.first != last.index + 1 || run.term < last.term)
+        {
+            return Err(NotConsecutive);
+        }
+        self.0 = match std::mem::take(&mut self.0) {
+            Runs::None => Runs::One(run),
+            Runs::One(one) => Runs::Many(vec![one, run]),
+            Runs::Many(mut many) => {
+                many.push(run);
+                Runs::Many(many)
+            }
+        };
+        Ok(())
+    }
+
+    /// The runs, in order.
+    #[must_use]
+    pub fn runs(&self) -> &[Run] {
+        match &self.0 {
+            Runs::None => &[],
+            Runs::One(run) => std::slice::from_ref(run),
+            Runs::Many(runs) => runs,
+        }
+    }
+
+    /// Whether there is no entry.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.runs().is_empty()
+    }
+
+    /// How many entries.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.runs().iter().map(Run::len).sum()
+    }
+
+    /// Index of the first entry.
+    #[must_use]
+    pub fn first(&self) -> Option<Index> {
+        self.runs().first().map(Run::first)
+    }
+
+    /// Position of the last entry.
+    #[must_use]
+    pub fn last(&self) -> Option<LogId> {
+        self.runs().last().map(Run::last)
+    }
+
+    /// Sum of the payload lengths.
+    #[must_use]
+    pub fn payload_bytes(&self) -> u64 {
+        self.runs().iter().map(Run::payload_bytes).sum()
+    }
+
+    /// Sum of [`Entry::size`].
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.runs().iter().map(Run::size).sum()
+    }
+
+    /// The entry at `index`.
+    #[must_use]
+    pub fn get(&self, index: Index) -> Option<EntryRef<'_>> {
+        let run = self.runs().iter().find(|r| r.last().index >= index)?;
+        let entry = run.get(index)?;
+        Some(EntryRef { id: LogId::new(run.term, index), entry })
+    }
+
+    /// The entries within `range`, by reference.
+    #[must_use]
+    pub fn slice(&self, range: Range<Index>) -> Entries {
+        let mut part = Entries::new();
+        for run in self.runs().iter().filter_map(|r| r.slice(range.clone())) {
+            part.push(run).expect("a part of consecutive runs is consecutive");
+        }
+        part
+    }
+
+    /// The entries with their positions.
+    pub fn iter(&self) -> impl Iterator<Item = EntryRef<'_>> {
+        self.runs().iter().flat_map(Run::iter)
+    }
+}
+
+impl From<Run> for Entries {
+    fn from(run: Run) -> Entries {
+        Entries(Runs::One(run))
+    }
+}
+
+impl fmt::Debug for Entries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.runs()).finish()
+    }
+}

@@ -1,0 +1,122 @@
+//! The messages servers exchange (Figure 2, §7, T§3.10, T§6.4, T§9.6).
+//!
+//! A [`Message`] is an envelope, who to whom in which term, around a [`Body`] with the paper's
+//! names. The table gives etcd's names, in which the conformance scripts are written.
+//!
+//! | here | etcd |
+//! |---|---|
+//! | [`Body::RequestVote`], `pre` or not | MsgVote, MsgPreVote |
+//! | [`Body::RequestVoteReply`] | MsgVoteResp, MsgPreVoteResp |
+//! | [`Body::AppendEntries`] | MsgApp |
+//! | [`Body::AppendEntriesReply`] | MsgAppResp |
+//! | [`Body::Heartbeat`], [`Body::HeartbeatReply`] | MsgHeartbeat, MsgHeartbeatResp |
+//! | [`Body::InstallSnapshot`] | MsgSnap |
+//! | [`Body::TimeoutNow`], [`Body::TransferLeader`] | MsgTimeoutNow, MsgTransferLeader |
+//! | [`Body::Propose`] | MsgProp |
+//! | [`Body::ReadIndex`], [`Body::ReadIndexReply`] | MsgReadIndex, MsgReadIndexResp |
+
+use bytes::Bytes;
+
+use crate::entry::{Entries, Entry};
+use crate::types::{Index, LogId, NodeId, Snapshot, Term};
+
+/// An envelope and what is in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// The sender, or for a forwarded [`Body::TransferLeader`] the transferee.
+    pub from: NodeId,
+    /// The receiver.
+    pub to: NodeId,
+    /// The sender's term; the *next* term for pre-votes; 0 for requests that are forwarded on
+    /// behalf of a client ([`Body::Propose`], [`Body::ReadIndex`]), which belong to no term.
+    pub term: Term,
+    /// The request or the reply.
+    pub body: Body,
+}
+
+/// What a message says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// "Vote for me" (§5.2), or, if `pre`, "would you?" (T§9.6).
+    RequestVote {
+        /// Ask only, without anybody's term changing.
+        pre: bool,
+        /// The candidate's last entry, which decides whether its log is up to date (§5.4.1).
+        last: LogId,
+        /// The leader itself asked for this election, so a lease is no reason to refuse (T§4.2.3).
+        transfer: bool,
+    },
+    /// The answer to a vote request.
+    RequestVoteReply {
+        /// Answers a pre-vote.
+        pre: bool,
+        /// Whether the vote is given.
+        granted: bool,
+    },
+    /// Entries that follow `prev`, none to probe or to tell a new commit index (§5.3).
+    AppendEntries {
+        /// The entry before `entries`, which the receiver must have.
+        prev: LogId,
+        /// What follows.
+        entries: Entries,
+        /// The leader's commit index.
+        commit: Index,
+    },
+    /// The answer to an append or a snapshot.
+    AppendEntriesReply(AppendReply),
+    /// "I lead" (§5.2).
+    Heartbeat {
+        /// min(match, commit): what is known to be committed *and* to be in the receiver's log.
+        commit: Index,
+        /// Number of the latest read waiting for confirmation, 0 for none (T§6.4).
+        read: u64,
+    },
+    /// The answer to a heartbeat.
+    HeartbeatReply {
+        /// The heartbeat's `read`, confirmed.
+        read: u64,
+    },
+    /// A snapshot for a follower whose next entry is compacted (§7).
+    InstallSnapshot {
+        /// Boxed: snapshots are rare, and a message should be small.
+        snapshot: Box<Snapshot>,
+    },
+    /// "Start an election at once" (T§3.10).
+    TimeoutNow,
+    /// "Make `from` the leader", forwarded by a follower.
+    TransferLeader,
+    /// A client's entries, forwarded by a follower. They have no position yet.
+    Propose {
+        /// The entries, at least one.
+        entries: Vec<Entry>,
+    },
+    /// A client's read, forwarded by a follower or learner (T§6.4).
+    ReadIndex {
+        /// The application's mark, returned with the answer.
+        context: Bytes,
+    },
+    /// The index that the read named `context` must wait for.
+    ReadIndexReply {
+        /// Once applied up to here the read may run.
+        index: Index,
+        /// The mark of the request.
+        context: Bytes,
+    },
+}
+
+/// How a follower answers an append (§5.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendReply {
+    /// The follower's log matches the leader's up to here. 0 when it only tells its term.
+    Accepted {
+        /// Last index known to match.
+        index: Index,
+    },
+    /// The follower lacks the entry before the append.
+    Rejected {
+        /// The append's previous index, which names the append that is refused.
+        prev: Index,
+        /// Where the logs may last agree; the term is 0 if unknown.
+        hint: LogId,
+    },
+}

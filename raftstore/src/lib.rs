@@ -1,0 +1,7 @@
+//! Many Raft groups in one batched ready loop over a memory-mapped write-ahead log.
+
+pub mod machine;
+pub mod region;
+
+pub use machine::{Callback, Effects, Machine, RecoveredRegion, Refusal, Unknown};
+pub use region::{Epoch, Peer, Region, RegionId, StoreId};

@@ -1,5 +1,7 @@
 //! Many Raft groups in one batched ready loop over a memory-mapped write-ahead log.
 
+pub mod codec;
+pub mod command;
 pub mod machine;
 pub mod region;
 

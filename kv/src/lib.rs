@@ -1,1 +1,4 @@
 //! kv.
+
+pub mod limits;
+pub mod resp;

@@ -303,6 +303,26 @@ impl Entries {
         part
     }
 
+    /// The longest beginning within `bytes_max`, as [`Entry::size`] counts, but at least one entry.
+    #[must_use]
+    pub fn limit(self, bytes_max: u64) -> Entries {
+        let Some(first) = self.first() else { return self };
+        let mut bytes = 0;
+        for run in self.runs() {
+            if bytes + run.size() <= bytes_max {
+                bytes += run.size();
+                continue;
+            }
+            let fits = run.entries().iter().take_while(|entry| {
+                bytes += entry.size();
+                bytes <= bytes_max
+            });
+            let end = run.first() + fits.count() as u64;
+            return self.slice(first..end.max(first + 1));
+        }
+        self
+    }
+
     /// The entries with their positions.
     pub fn iter(&self) -> impl Iterator<Item = EntryRef<'_>> {
         self.runs().iter().flat_map(Run::iter)

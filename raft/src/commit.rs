@@ -1,0 +1,23 @@
+//! The commit rule (§5.3, §5.4.2).
+//!
+//! Figure 2, Leaders: "if there exists an N such that N > commitIndex, a majority of
+//! matchIndex[i] ≥ N, and log[N].term == currentTerm: set commitIndex = N". The second half is the
+//! one that Figure 8 is about: an entry of an older term is never committed by counting, only by
+//! an entry of this term after it.
+
+use crate::role::Leader;
+use crate::server::Server;
+
+/// Commits what a quorum has on disk, this server included only as far as it has acknowledged its
+/// own entries. Says whether the commit index moved.
+pub(crate) fn advance(server: &mut Server, leader: &Leader) -> bool {
+    let matched = |id| leader.progress.get(id).map_or(0, |pr| pr.matched);
+    let index = server.membership.voters.committed(matched);
+    server.log.term(index) == Some(server.term) && server.log.commit_to(index)
+}
+
+/// Whether this leader has committed an entry of its own term: only then does it know what its
+/// predecessors committed (§8).
+pub(crate) fn has_committed_in_term(server: &Server) -> bool {
+    server.log.term(server.log.committed()) == Some(server.term)
+}

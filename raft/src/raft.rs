@@ -1,0 +1,149 @@
+//! One server: what all roles share, and the role it has. Its inputs are ticks, messages and the
+//! application's requests; each ends with the role it decides on.
+
+use bytes::Bytes;
+
+use crate::entry::Entry;
+use crate::error::{ProposeError, ReadError};
+use crate::message::Body;
+use crate::role::{Follower, Leader, Next, Role};
+use crate::server::Server;
+use crate::types::{NodeId, SoftState};
+use crate::{election, read, replication, transfer};
+
+/// Where a proposal went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proposed {
+    /// Into this leader's log; the last entry of the proposal is there.
+    Appended(crate::types::LogId),
+    /// To the leader, as a message; nobody will say what becomes of it.
+    Forwarded(NodeId),
+}
+
+/// A server in a role.
+pub(crate) struct Raft {
+    pub(crate) server: Server,
+    pub(crate) role: Role,
+}
+
+impl Raft {
+    pub(crate) fn new(server: Server) -> Raft {
+        let term = server.term;
+        let mut raft = Raft { server, role: Role::Follower(Follower::default()) };
+        raft.become_follower(term, None);
+        raft
+    }
+
+    pub(crate) fn soft_state(&self) -> SoftState {
+        SoftState { leader: self.leader(), role: self.role.kind() }
+    }
+
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        self.role.leader(self.server.id())
+    }
+
+    pub(crate) fn as_leader(&self) -> Option<&Leader> {
+        match &self.role {
+            Role::Leader(leader) => Some(leader),
+            _ => None,
+        }
+    }
+
+    /// Time passes.
+    pub(crate) fn tick(&mut self) {
+        let server = &mut self.server;
+        let next = match &mut self.role {
+            Role::Leader(leader) => election::tick_leader(server, leader),
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {
+                election::tick(server)
+            }
+        };
+        self.become_next(next);
+    }
+
+    /// Starts an election, unless this server leads or may not stand.
+    pub(crate) fn campaign(&mut self) {
+        let next = match &self.role {
+            Role::Leader(_) => Next::Stay,
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {
+                election::campaign(&self.server, false)
+            }
+        };
+        self.become_next(next);
+    }
+
+    /// Offers entries to the group.
+    pub(crate) fn propose(&mut self, mut entries: Vec<Entry>) -> Result<Proposed, ProposeError> {
+        if entries.is_empty() {
+            return Err(ProposeError::Empty);
+        }
+        let server = &mut self.server;
+        match &mut self.role {
+            Role::Leader(leader) => {
+                replication::propose(server, leader, &mut entries).map(Proposed::Appended)
+            }
+            Role::Follower(Follower { leader: Some(leader) })
+                if !server.config.disable_proposal_forwarding =>
+            {
+                server.forward(*leader, Body::Propose { entries });
+                Ok(Proposed::Forwarded(*leader))
+            }
+            Role::Follower(Follower { leader }) => Err(ProposeError::NotLeader { leader: *leader }),
+            Role::PreCandidate(_) | Role::Candidate(_) => {
+                Err(ProposeError::NotLeader { leader: None })
+            }
+        }
+    }
+
+    /// Offers one entry; what [`Raft::propose`] does, without a vector.
+    pub(crate) fn propose_one(&mut self, mut entry: Entry) -> Result<Proposed, ProposeError> {
+        match &mut self.role {
+            Role::Leader(leader) => {
+                let entries = std::slice::from_mut(&mut entry);
+                replication::propose(&mut self.server, leader, entries).map(Proposed::Appended)
+            }
+            _ => self.propose(vec![entry]),
+        }
+    }
+
+    /// Asks for the index a linearizable read has to wait for.
+    pub(crate) fn read_index(&mut self, context: Bytes) -> Result<(), ReadError> {
+        let server = &mut self.server;
+        match &mut self.role {
+            Role::Leader(leader) => {
+                read::ask(server, leader, server.config.id, context);
+                Ok(())
+            }
+            Role::Follower(Follower { leader: Some(leader) }) => {
+                server.forward(*leader, Body::ReadIndex { context });
+                Ok(())
+            }
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {
+                Err(ReadError::NoLeader)
+            }
+        }
+    }
+
+    /// Asks that `to` become leader.
+    pub(crate) fn transfer_leader(&mut self, to: NodeId) {
+        let server = &mut self.server;
+        match &mut self.role {
+            Role::Leader(leader) => transfer::start(server, leader, to),
+            Role::Follower(Follower { leader: Some(leader) }) => {
+                transfer::forward(server, *leader, to);
+            }
+            // Nobody to ask.
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {}
+        }
+    }
+
+    /// Forgets who leads, so that votes are granted before the lease is over.
+    pub(crate) fn forget_leader(&mut self) {
+        if let Role::Follower(follower) = &mut self.role {
+            // A leader that answers reads by its lease counts on being remembered.
+            if self.server.config.read_mode != crate::config::ReadMode::Lease {
+                follower.leader = None;
+            }
+        }
+    }
+}

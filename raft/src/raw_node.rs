@@ -1,0 +1,471 @@
+//! The public face of a server (etcd's RawNode): inputs are method calls, output is one [`Ready`].
+
+use bytes::Bytes;
+
+use crate::conf_change::ConfChange;
+use crate::config::Config;
+use crate::entry::{Entry, EntryKind};
+use crate::error::{CompactError, ConfChangeError, NewError, ProposeError, ReadError, StepError};
+use crate::invariants::Invariants;
+use crate::log::{Log, Terms};
+use crate::membership::Membership;
+use crate::message::{Body, Message};
+use crate::raft::{Proposed, Raft};
+use crate::ready::{Applied, Apply, Part, Ready, Report, Stable, Write, Written};
+use crate::replication;
+use crate::role::Role;
+use crate::server::{Outbox, Server};
+use crate::snapshot;
+use crate::status::Status;
+use crate::storage::{InitialState, Storage};
+use crate::types::{ConfState, HardState, Index, LogId, NodeId, RoleKind, SoftState, Term};
+
+/// One server of one group.
+pub struct RawNode {
+    raft: Raft,
+    /// As last handed out.
+    soft_state: SoftState,
+    hard_state: HardState,
+    /// Writes handed out, and reported, so far.
+    writes: u64,
+    reported: u64,
+    /// Reported before a write that was handed out earlier: they wait for it.
+    early: Vec<Written>,
+    invariants: Invariants,
+}
+
+impl RawNode {
+    /// Starts a server with what `storage` has: as a follower, whoever it was before.
+    ///
+    /// # Errors
+    /// If the settings contradict each other, or the storage cannot be read or contradicts itself:
+    /// its log would be shorter than what was committed or applied.
+    pub fn new(config: Config, storage: Box<dyn Storage + Send>) -> Result<RawNode, NewError> {
+        config.validate()?;
+        let InitialState { hard_state, conf_state, compacted, terms, last } =
+            storage.initial_state()?;
+        let inconsistent = NewError::Inconsistent;
+        let terms = Terms::from_runs(compacted, &terms, last)
+            .ok_or(inconsistent("the log's terms are not those of one log"))?;
+        let membership = Membership::from_conf_state(&conf_state)
+            .ok_or(inconsistent("the configuration cannot have been reached"))?;
+        if hard_state.commit > last {
+            return Err(inconsistent("committed entries are missing from the log"));
+        }
+        if config.applied != 0 && !(compacted.index..=last).contains(&config.applied) {
+            return Err(inconsistent("the applied index is outside of the log"));
+        }
+        let mut log = Log::new(terms, storage, config.apply_bytes_max);
+        // What is applied was committed, whether or not the hard state got to say so (P4).
+        log.commit_to(hard_state.commit.max(config.applied));
+        log.applied_to(config.applied, 0);
+        let server = Server {
+            term: hard_state.term,
+            vote: hard_state.vote,
+            log,
+            membership,
+            election_elapsed: 0,
+            election_timeout: 0,
+            random: fastrand::Rng::with_seed(config.seed ^ config.id.get().rotate_left(32)),
+            out: Outbox::default(),
+            config,
+        };
+        let raft = Raft::new(server);
+        Ok(RawNode {
+            soft_state: raft.soft_state(),
+            hard_state: raft.server.hard_state(),
+            invariants: Invariants::new(&raft),
+            raft,
+            writes: 0,
+            reported: 0,
+            early: Vec::new(),
+        })
+    }
+
+    // ---- Inputs ----
+
+    /// Time passes, by one tick.
+    pub fn tick(&mut self) {
+        self.raft.tick();
+        self.invariants.check(&self.raft);
+    }
+
+    /// Takes a message from a peer.
+    ///
+    /// # Errors
+    /// If the message cannot be right, or is a forwarded proposal that is refused. Nothing is lost
+    /// by dropping it; which error says who may have lost data.
+    pub fn step(&mut self, message: Message) -> Result<(), StepError> {
+        let id = self.id();
+        if message.to != id {
+            return Err(StepError::NotForMe { to: message.to });
+        }
+        let is_reply = matches!(
+            message.body,
+            Body::RequestVoteReply { .. }
+                | Body::AppendEntriesReply(_)
+                | Body::HeartbeatReply { .. }
+                | Body::ReadIndexReply { .. }
+        );
+        if message.from == id && !matches!(message.body, Body::TransferLeader) {
+            return Err(StepError::FromMyself);
+        }
+        if is_reply && !self.raft.server.membership.contains(message.from) {
+            return Err(StepError::PeerNotFound);
+        }
+        let stepped = self.raft.step(message);
+        self.invariants.check(&self.raft);
+        stepped
+    }
+
+    /// Stands for election now, as if the election timer had run out. Without effect on a leader,
+    /// on a server that may not vote, and while a membership change waits to be applied.
+    pub fn campaign(&mut self) {
+        self.raft.campaign();
+        self.invariants.check(&self.raft);
+    }
+
+    /// Offers a command to the group: appended here if this server leads, else passed to the
+    /// leader if it is known.
+    ///
+    /// # Errors
+    /// If it was not taken: it will never have an effect.
+    pub fn propose(&mut self, data: Bytes) -> Result<Proposed, ProposeError> {
+        let proposed = self.raft.propose_one(Entry::normal(data));
+        self.invariants.check(&self.raft);
+        proposed
+    }
+
+    /// Offers several entries, all or none of them.
+    ///
+    /// # Errors
+    /// As [`RawNode::propose`].
+    pub fn propose_entries(&mut self, entries: Vec<Entry>) -> Result<Proposed, ProposeError> {
+        let proposed = self.raft.propose(entries);
+        self.invariants.check(&self.raft);
+        proposed
+    }
+
+    /// Offers a membership change. A leader that cannot make it, because one is pending or a joint
+    /// configuration is to be left first, appends an empty entry in its place.
+    ///
+    /// # Errors
+    /// As [`RawNode::propose`].
+    pub fn propose_conf_change(&mut self, change: &ConfChange) -> Result<Proposed, ProposeError> {
+        let entry = Entry { kind: EntryKind::ConfChangeV2, data: change.encode() };
+        self.propose_entries(vec![entry])
+    }
+
+    /// Asks for the index that a linearizable read has to wait for; the answer comes with some
+    /// [`Ready::reads`], marked by `context`. It may get lost with a change of leader: ask again.
+    ///
+    /// # Errors
+    /// If no leader is known.
+    pub fn read_index(&mut self, context: Bytes) -> Result<(), ReadError> {
+        let asked = self.raft.read_index(context);
+        self.invariants.check(&self.raft);
+        asked
+    }
+
+    /// Asks that `to` become leader. Nothing comes of it if `to` does not vote or does not answer.
+    pub fn transfer_leader(&mut self, to: NodeId) {
+        self.raft.transfer_leader(to);
+        self.invariants.check(&self.raft);
+    }
+
+    /// A follower forgets who leads, and so may vote before the leader's lease is over. For
+    /// applications that know the leader to be gone. Refused with lease reads.
+    pub fn forget_leader(&mut self) {
+        self.raft.forget_leader();
+        self.invariants.check(&self.raft);
+    }
+
+    /// `id` could not be reached: what was sent to it may be lost.
+    pub fn report_unreachable(&mut self, id: NodeId) {
+        if let Role::Leader(leader) = &mut self.raft.role {
+            replication::on_unreachable(leader, id);
+        }
+        self.invariants.check(&self.raft);
+    }
+
+    /// The snapshot on its way to `id` has arrived, or has failed.
+    pub fn report_snapshot(&mut self, id: NodeId, arrived: bool) {
+        if let Role::Leader(leader) = &mut self.raft.role {
+            snapshot::on_report(leader, id, arrived);
+        }
+        self.invariants.check(&self.raft);
+    }
+
+    /// The storage drops the log up to `to`; gives that entry's position. Followers that need
+    /// something before get a snapshot from now on.
+    ///
+    /// # Errors
+    /// If it is dropped already, or not committed.
+    pub fn compact(&mut self, to: Index) -> Result<LogId, CompactError> {
+        let compacted = self.raft.server.log.compact(to);
+        self.invariants.check(&self.raft);
+        compacted
+    }
+
+    // ---- Output ----
+
+    /// Whether [`RawNode::ready`] has anything to hand out.
+    #[must_use]
+    pub fn has_ready(&self) -> bool {
+        let server = &self.raft.server;
+        let leader_wants =
+            self.raft.as_leader().is_some_and(|leader| leader.wants_flush || leader.unacknowledged);
+        leader_wants
+            || !server.out.messages.is_empty()
+            || !server.out.promises.is_empty()
+            || !server.out.reads.is_empty()
+            || server.log.has_unhanded()
+            || server.log.has_unhanded_snapshot()
+            || server.log.has_next_apply(server.config.apply_unpersisted)
+            || self.hard_state != server.hard_state()
+            || self.soft_state != self.raft.soft_state()
+    }
+
+    /// Hands out all there is to do.
+    pub fn ready(&mut self) -> Ready {
+        if let Role::Leader(leader) = &mut self.raft.role {
+            replication::flush(&mut self.raft.server, leader);
+        }
+        let soft_state = self.raft.soft_state();
+        let changed = soft_state != self.soft_state;
+        self.soft_state = soft_state;
+        let write = self.next_write();
+        let server = &mut self.raft.server;
+        // Entries that cannot be read now are handed out by a later call.
+        let apply = server.log.take_next_apply(server.config.apply_unpersisted).ok();
+        let apply = apply.filter(|entries| !entries.is_empty());
+        let ready = Ready {
+            messages: std::mem::take(&mut server.out.messages),
+            write,
+            apply: apply.map(|entries| Apply { entries, switched: 0, refused: Vec::new() }),
+            reads: std::mem::take(&mut server.out.reads),
+            soft_state: changed.then_some(soft_state),
+        };
+        self.invariants.check(&self.raft);
+        ready
+    }
+
+    fn next_write(&mut self) -> Option<Write> {
+        let server = &mut self.raft.server;
+        let entries = server.log.take_unhanded();
+        let snapshot = server.log.take_unhanded_snapshot();
+        let (before, now) = (self.hard_state, server.hard_state());
+        let promises = std::mem::take(&mut server.out.promises);
+        if entries.is_empty() && snapshot.is_none() && before == now && promises.is_empty() {
+            return None;
+        }
+        self.hard_state = now;
+        self.writes += 1;
+        let has_unstable = server.log.has_unstable();
+        let stable = (has_unstable || snapshot.is_some()).then(|| Stable {
+            id: server.id(),
+            term: server.term,
+            last: has_unstable.then(|| server.last_id()),
+            snapshot: snapshot.as_ref().map(|s| s.meta.clone()),
+        });
+        Some(Write {
+            number: self.writes,
+            must_sync: !entries.is_empty()
+                || snapshot.is_some()
+                || (before.term, before.vote) != (now.term, now.vote),
+            hard_state: (before != now).then_some(now),
+            entries,
+            snapshot,
+            promises,
+            stable,
+        })
+    }
+
+    // ---- Reports ----
+
+    /// A write is on disk. Gives the votes and acknowledgements that may leave now. A report that
+    /// comes before that of an earlier write waits for it: promises rest on all that came before.
+    #[must_use = "votes and acknowledgements come out only here"]
+    pub fn persisted(&mut self, written: Written) -> Vec<Message> {
+        if written.number != self.reported + 1 {
+            self.early.push(written);
+            return Vec::new();
+        }
+        let mut messages = Vec::new();
+        let mut next = Some(written);
+        while let Some(written) = next {
+            self.reported = written.number;
+            let Written { promises, stable, .. } = written;
+            for promise in promises {
+                messages.extend(self.report(Report(Part::Promise(promise))));
+            }
+            if let Some(stable) = stable {
+                messages.extend(self.report(Report(Part::Stable(stable))));
+            }
+            let at = self.early.iter().position(|w| w.number == self.reported + 1);
+            next = at.map(|at| self.early.swap_remove(at));
+        }
+        messages
+    }
+
+    /// One part of a [`Written`], in the order of [`Written::reports`]. Gives the message if it is
+    /// for somebody else.
+    #[must_use = "votes and acknowledgements come out only here"]
+    pub fn report(&mut self, report: Report) -> Option<Message> {
+        let message = match report.0 {
+            Part::Promise(promise) if promise.to == self.id() => {
+                // Its own vote or acknowledgement counts like anybody else's.
+                let own = self.raft.step(promise);
+                debug_assert_eq!(own, Ok(()), "a server believes itself");
+                None
+            }
+            Part::Promise(promise) => Some(promise),
+            Part::Stable(stable) => {
+                self.on_stable(&stable);
+                None
+            }
+        };
+        self.invariants.check(&self.raft);
+        message
+    }
+
+    fn on_stable(&mut self, stable: &Stable) {
+        let log = &mut self.raft.server.log;
+        // Since a change of term the entries may have been replaced, perhaps by others with the
+        // same index and term that are still being written; a later report covers them (P7).
+        if stable.term == self.raft.server.term
+            && let Some(last) = stable.last
+        {
+            log.stable_to(last);
+        }
+        if let Some(snapshot) = &stable.snapshot {
+            let index = snapshot.last.index;
+            log.stable_snapshot_to(index);
+            log.applied_to(index, 0);
+            self.raft.leave_joint_if_due(index);
+        }
+    }
+
+    /// The state machine has applied what an [`Apply`] held. Membership changes in it take effect
+    /// now, unless they were refused; gives the new membership if there was one.
+    ///
+    /// # Errors
+    /// If a change could not be made from the configuration there was, such as removing the last
+    /// voter. It has had no effect, here and on all servers alike; everything else is applied.
+    pub fn applied(&mut self, applied: Applied) -> Result<Option<ConfState>, ConfChangeError> {
+        let Applied(mut apply) = applied;
+        let mut result = Ok(None);
+        while let Some(switched) = self.apply_conf_change(&mut apply).transpose() {
+            result = result.and(switched.map(Some));
+        }
+        let server = &mut self.raft.server;
+        if let Some(last) = apply.entries.last() {
+            server.log.applied_to(last.index, apply.entries.size());
+            if let Role::Leader(leader) = &mut self.raft.role {
+                let own = apply.entries.runs().iter().filter(|run| run.term() == server.term);
+                let bytes: u64 = own.map(crate::entry::Run::payload_bytes).sum();
+                leader.uncommitted_bytes = leader.uncommitted_bytes.saturating_sub(bytes);
+            }
+            self.raft.leave_joint_if_due(last.index);
+        }
+        self.invariants.check(&self.raft);
+        result
+    }
+
+    /// Puts the next membership change in `apply` in force ahead of [`RawNode::applied`]; gives
+    /// the new membership, or `None` if there is no further change.
+    ///
+    /// # Errors
+    /// If the change cannot be made from the configuration there is; it has no effect.
+    pub fn apply_conf_change(
+        &mut self,
+        apply: &mut Apply,
+    ) -> Result<Option<ConfState>, ConfChangeError> {
+        let Some(change) = apply.next_conf_change() else { return Ok(None) };
+        let (index, entry) = (change.id.index, change.entry.clone());
+        apply.switched = index;
+        let switched = self.raft.apply_conf_change(&entry);
+        self.invariants.check(&self.raft);
+        switched.map(Some)
+    }
+
+    // ---- Questions ----
+
+    /// Who this server is.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.raft.server.id()
+    }
+
+    /// The current term.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        self.raft.server.term
+    }
+
+    /// The current role.
+    #[must_use]
+    pub fn role(&self) -> RoleKind {
+        self.raft.role.kind()
+    }
+
+    /// Who leads, where known.
+    #[must_use]
+    pub fn leader(&self) -> Option<NodeId> {
+        self.raft.leader()
+    }
+
+    /// The commit index.
+    #[must_use]
+    pub fn commit(&self) -> Index {
+        self.raft.server.log.committed()
+    }
+
+    /// The last index reported applied.
+    #[must_use]
+    pub fn applied_index(&self) -> Index {
+        self.raft.server.log.applied()
+    }
+
+    /// The position of the last entry.
+    #[must_use]
+    pub fn last(&self) -> LogId {
+        self.raft.server.last_id()
+    }
+
+    /// The position of the last compacted entry.
+    #[must_use]
+    pub fn compacted(&self) -> LogId {
+        self.raft.server.log.compacted()
+    }
+
+    /// The term of the entry at `index`, unless that is compacted or not there.
+    #[must_use]
+    pub fn term_at(&self, index: Index) -> Option<Term> {
+        self.raft.server.log.term(index)
+    }
+
+    /// The members, as of the last applied change.
+    #[must_use]
+    pub fn membership(&self) -> &Membership {
+        &self.raft.server.membership
+    }
+
+    /// A view of everything, for operators and tests.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status::of(&self.raft)
+    }
+
+    /// Term, vote and commit as they are now, handed out or not.
+    #[must_use]
+    pub fn hard_state(&self) -> HardState {
+        self.raft.server.hard_state()
+    }
+
+    /// For scripts and tests: replaces the randomized election timeout until the next change of
+    /// role.
+    pub fn set_election_timeout(&mut self, ticks: u32) {
+        self.raft.server.election_timeout = ticks;
+    }
+}

@@ -1,0 +1,127 @@
+//! Linearizable reads without writing to the log (§8, T§6.4).
+//!
+//! A read may run once the state machine has applied what was committed when it was asked for,
+//! provided that the server that named this index was the leader then. To prove that it was, the
+//! leader numbers its reads, sends the latest number with its heartbeats, and waits until a quorum
+//! has answered one with at least that number: nobody else can have been elected before.
+//!
+//! ```text
+//!  ask(read 7, index 40) ─► Heartbeat{read: 7} ─► HeartbeatReply{read: 7} ×quorum ─► ReadState
+//! ```
+//!
+//! Numbers are this leader's own and never used again within its term, so neither a context that
+//! a client uses twice nor an answer that comes late can confirm a read that was asked after it.
+//! All reads asked between two `ready()`s share one round of heartbeats.
+//!
+//! A new leader does not know what its predecessors committed until it has committed an entry of
+//! its own; reads wait for that (§8).
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::commit;
+use crate::config::ReadMode;
+use crate::message::Body;
+use crate::ready::ReadState;
+use crate::replication;
+use crate::role::Leader;
+use crate::server::Server;
+use crate::types::{Index, NodeId};
+
+/// The reads of one leader that are not answered yet.
+#[derive(Default)]
+pub(crate) struct Reads {
+    /// Numbers given so far.
+    count: u64,
+    /// Waiting for confirmation, ascending by number.
+    waiting: VecDeque<Waiting>,
+    /// Asked before this leader had committed anything.
+    postponed: Vec<(NodeId, Bytes)>,
+    /// A heartbeat is to carry the latest number at the next `ready()`.
+    wants_heartbeat: bool,
+}
+
+struct Waiting {
+    number: u64,
+    index: Index,
+    asker: NodeId,
+    context: Bytes,
+}
+
+impl Reads {
+    /// The number that heartbeats carry: the latest read that waits, 0 if none does.
+    pub(crate) fn last_waiting(&self) -> u64 {
+        self.waiting.back().map_or(0, |read| read.number)
+    }
+
+    pub(crate) fn take_wants_heartbeat(&mut self) -> bool {
+        std::mem::take(&mut self.wants_heartbeat)
+    }
+
+    /// How many reads have not been answered.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len() + self.postponed.len()
+    }
+}
+
+/// A read asked by `asker`, at the leader.
+pub(crate) fn ask(server: &mut Server, leader: &mut Leader, asker: NodeId, context: Bytes) {
+    if server.membership.is_singleton(server.id()) {
+        // Nobody else can have been elected.
+        answer(server, asker, server.log.committed(), context);
+    } else if commit::has_committed_in_term(server) {
+        number(server, leader, asker, context);
+    } else {
+        leader.reads.postponed.push((asker, context));
+    }
+}
+
+/// This leader has committed something new, perhaps its first own entry.
+pub(crate) fn release_postponed(server: &mut Server, leader: &mut Leader) {
+    if commit::has_committed_in_term(server) {
+        for (asker, context) in std::mem::take(&mut leader.reads.postponed) {
+            number(server, leader, asker, context);
+        }
+    }
+}
+
+fn number(server: &mut Server, leader: &mut Leader, asker: NodeId, context: Bytes) {
+    let index = server.log.committed();
+    // While leadership is handed over the lease is no proof: the target skips it.
+    if server.config.read_mode == ReadMode::Lease && leader.transferee.is_none() {
+        return answer(server, asker, index, context);
+    }
+    let reads = &mut leader.reads;
+    reads.count += 1;
+    reads.waiting.push_back(Waiting { number: reads.count, index, asker, context });
+    if server.config.eager_appends {
+        replication::broadcast_heartbeat(server, leader);
+    } else {
+        leader.reads.wants_heartbeat = true;
+        leader.wants_flush = true;
+    }
+}
+
+/// Answers the reads that a quorum of the present voters has confirmed.
+pub(crate) fn confirm(server: &mut Server, leader: &mut Leader) {
+    if leader.reads.waiting.is_empty() {
+        return;
+    }
+    let (id, progress, last) = (server.id(), &leader.progress, leader.reads.last_waiting());
+    let acked = |voter: NodeId| {
+        if voter == id { last } else { progress.get(voter).map_or(0, |pr| pr.read_acked) }
+    };
+    let confirmed = server.membership.voters.committed(acked);
+    while let Some(read) = leader.reads.waiting.pop_front_if(|read| read.number <= confirmed) {
+        answer(server, read.asker, read.index, read.context);
+    }
+}
+
+fn answer(server: &mut Server, asker: NodeId, index: Index, context: Bytes) {
+    if asker == server.id() {
+        server.out.reads.push(ReadState { index, context });
+    } else {
+        server.send(asker, Body::ReadIndexReply { index, context });
+    }
+}

@@ -1,0 +1,379 @@
+//! Both ends of AppendEntries and of Heartbeat (§5.3, T§10.2).
+//!
+//! ```text
+//!  propose ─► append ─► broadcast ─► send ──AppendEntries──► on_append
+//!                            ▲                                   │ (on disk)
+//!                 commit ◄── on_append_reply ◄──AppendEntriesReply┘
+//! ```
+//!
+//! The leader keeps one stream of appends per follower and moves `next` ahead of the
+//! acknowledgements; a rejection brings it back to where the logs may agree, by a hint of
+//! (index, term) that skips whole terms at a time.
+//!
+//! By default appends wait for the next `ready()`, so that all proposals since the last one travel
+//! together; [`Config::eager_appends`](crate::Config::eager_appends) sends each at once.
+//!
+//! Rules of Figure 2: AppendEntries, receiver 1–5 ([`on_append`], with `Log::append`); Leaders: "if
+//! last log index ≥ nextIndex for a follower: send AppendEntries" ([`send`]), "if successful: update
+//! nextIndex and matchIndex; if it fails because of log inconsistency: decrement nextIndex and
+//! retry" ([`on_append_reply`]).
+
+use crate::commit;
+use crate::entry::{Entries, Entry, EntryKind};
+use crate::error::{ProposeError, StepError};
+use crate::log::Appended;
+use crate::membership_change;
+use crate::message::{AppendReply, Body};
+use crate::progress::{Flow, Wanted, Window};
+use crate::read;
+use crate::role::Leader;
+use crate::server::Server;
+use crate::snapshot;
+use crate::transfer;
+use crate::types::{Index, LogId, NodeId};
+
+// ---- Leader: new entries ----
+
+/// A client's entries, at the leader. They are moved out of the slice.
+pub(crate) fn propose(
+    server: &mut Server,
+    leader: &mut Leader,
+    entries: &mut [Entry],
+) -> Result<LogId, ProposeError> {
+    if leader.progress.get(server.id()).is_none() {
+        return Err(ProposeError::Removed);
+    }
+    if leader.transferee.is_some() {
+        return Err(ProposeError::Transferring);
+    }
+    let pending_before = leader.pending_conf_index;
+    for (entry, index) in entries.iter_mut().zip(server.log.last() + 1..) {
+        if entry.kind == EntryKind::Normal {
+            continue;
+        }
+        if membership_change::may_propose(server, leader, entry) {
+            leader.pending_conf_index = index;
+        } else {
+            // The place is taken, the change is not made: its proposer sees an empty entry.
+            *entry = Entry::default();
+        }
+    }
+    let appended = append(server, leader, entries);
+    match appended {
+        Ok(_) => broadcast(server, leader),
+        Err(_) => leader.pending_conf_index = pending_before,
+    }
+    appended
+}
+
+/// Appends to the leader's own log, unless too much is uncommitted already. One proposal is always
+/// taken when nothing else is outstanding, and an empty one in any case.
+pub(crate) fn append(
+    server: &mut Server,
+    leader: &mut Leader,
+    entries: &mut [Entry],
+) -> Result<LogId, ProposeError> {
+    let bytes: u64 = entries.iter().map(|entry| entry.data.len() as u64).sum();
+    let outstanding = leader.uncommitted_bytes;
+    if outstanding > 0 && bytes > 0 && outstanding + bytes > server.config.uncommitted_bytes_max {
+        return Err(ProposeError::TooMuchUncommitted);
+    }
+    leader.uncommitted_bytes += bytes;
+    server.log.append_own(server.term, entries.iter_mut().map(std::mem::take));
+    if server.config.eager_appends {
+        promise_own(server);
+    } else {
+        leader.unacknowledged = true;
+    }
+    Ok(server.last_id())
+}
+
+/// The leader's acknowledgement of its own entries, which comes back when they are on its disk.
+fn promise_own(server: &mut Server) {
+    let index = server.log.last();
+    let reply = Body::AppendEntriesReply(AppendReply::Accepted { index });
+    server.promise(server.id(), server.term, reply);
+}
+
+// ---- Leader: sending ----
+
+/// An append to everybody: there are new entries, or a new commit index to tell.
+pub(crate) fn broadcast(server: &mut Server, leader: &mut Leader) {
+    for at in 0..leader.progress.len() {
+        let (id, _) = leader.progress.at(at);
+        if id != server.id() {
+            request_append(server, leader, id, true);
+        }
+    }
+}
+
+/// An append to `to`: now, or at the next `ready()`. Without entries only if `may_be_empty`.
+pub(crate) fn request_append(
+    server: &mut Server,
+    leader: &mut Leader,
+    to: NodeId,
+    may_be_empty: bool,
+) {
+    if server.config.eager_appends {
+        send(server, leader, to, may_be_empty);
+        return;
+    }
+    let last = server.log.last();
+    let Some(pr) = leader.progress.get_mut(to).filter(|pr| !pr.is_paused()) else { return };
+    let wanted = if may_be_empty { Wanted::Any } else { Wanted::Entries };
+    if may_be_empty || pr.next <= last {
+        pr.wanted = pr.wanted.max(wanted);
+        leader.wants_flush = true;
+    }
+}
+
+/// What was put off until `ready()`: appends as the windows allow, one heartbeat for all reads,
+/// one acknowledgement for all own entries.
+pub(crate) fn flush(server: &mut Server, leader: &mut Leader) {
+    if std::mem::take(&mut leader.unacknowledged) {
+        promise_own(server);
+    }
+    if !std::mem::take(&mut leader.wants_flush) {
+        return;
+    }
+    if leader.reads.take_wants_heartbeat() {
+        broadcast_heartbeat(server, leader);
+    }
+    for at in 0..leader.progress.len() {
+        let (to, pr) = leader.progress.at_mut(at);
+        let wanted = std::mem::take(&mut pr.wanted);
+        if wanted != Wanted::Nothing && send(server, leader, to, wanted == Wanted::Any) {
+            while send(server, leader, to, false) {}
+        }
+    }
+}
+
+/// Sends one append, or a snapshot if the follower's next entry is compacted. Says whether it did:
+/// not if the follower is paused, or there is nothing to send and that would not do.
+pub(crate) fn send(
+    server: &mut Server,
+    leader: &mut Leader,
+    to: NodeId,
+    may_be_empty: bool,
+) -> bool {
+    let Some(pr) = leader.progress.get_mut(to) else { return false };
+    if pr.is_paused() {
+        return false;
+    }
+    server.log.seal();
+    let prev_index = pr.next - 1;
+    let Some(prev_term) = server.log.term(prev_index) else {
+        return snapshot::send(server, pr, to);
+    };
+    let window = window(server);
+    let is_full = pr.inflights().is_some_and(|inflights| inflights.is_full(window));
+    // With a full window an append without entries still goes out now and then: its answer shows
+    // that the others were lost, if they were.
+    let entries = if is_full {
+        Entries::new()
+    } else {
+        match server.log.entries(pr.next..server.log.last() + 1, server.config.append_bytes_max) {
+            Ok(entries) => entries,
+            // The disk may answer later; until then the follower waits like any other.
+            Err(_) => return false,
+        }
+    };
+    if entries.is_empty() && !may_be_empty {
+        return false;
+    }
+    pr.sent(window, entries.last().map(|id| id.index), entries.payload_bytes());
+    let commit = server.log.committed();
+    pr.sent_commit(commit);
+    let prev = LogId::new(prev_term, prev_index);
+    server.send(to, Body::AppendEntries { prev, entries, commit });
+    true
+}
+
+fn window(server: &Server) -> Window {
+    Window { appends_max: server.config.inflight_max, bytes_max: server.config.inflight_bytes_max }
+}
+
+// ---- Follower ----
+
+/// AppendEntries, receiver (Figure 2). The acknowledgement is a promise: it leaves once the entries
+/// are on disk.
+pub(crate) fn on_append(
+    server: &mut Server,
+    from: NodeId,
+    prev: LogId,
+    entries: &Entries,
+    commit: Index,
+) -> Result<(), StepError> {
+    let follows = entries.first().is_none_or(|first| first == prev.index + 1);
+    let first_term = entries.runs().first().map_or(prev.term, crate::entry::Run::term);
+    let last_term = entries.last().map_or(prev.term, |id| id.term);
+    if !follows || first_term < prev.term || last_term > server.term {
+        return Err(StepError::Malformed);
+    }
+    let reply = if prev.index < server.log.committed() {
+        // An old append; what is committed matches without looking.
+        AppendReply::Accepted { index: server.log.committed() }
+    } else {
+        match server.log.append(prev, entries, commit)? {
+            Appended::Matches(index) => AppendReply::Accepted { index },
+            Appended::Mismatch => {
+                let until = prev.index.min(server.log.last());
+                let hint = server.log.find_conflict(until, prev.term);
+                AppendReply::Rejected { prev: prev.index, hint }
+            }
+        }
+    };
+    server.promise(from, server.term, Body::AppendEntriesReply(reply));
+    Ok(())
+}
+
+// ---- Leader: answers ----
+
+/// An acknowledgement or a rejection.
+pub(crate) fn on_append_reply(
+    server: &mut Server,
+    leader: &mut Leader,
+    from: NodeId,
+    reply: AppendReply,
+) -> Result<(), StepError> {
+    let last = server.log.last();
+    let Some(pr) = leader.progress.get_mut(from) else { return Ok(()) };
+    match reply {
+        AppendReply::Accepted { index } if index > last => {
+            Err(StepError::BeyondLog { index, last })
+        }
+        AppendReply::Accepted { index } => {
+            pr.recent_active = true;
+            on_accepted(server, leader, from, index);
+            Ok(())
+        }
+        AppendReply::Rejected { prev, hint } => {
+            pr.recent_active = true;
+            on_rejected(server, leader, from, prev, hint);
+            Ok(())
+        }
+    }
+}
+
+fn on_accepted(server: &mut Server, leader: &mut Leader, from: NodeId, index: Index) {
+    let Some(pr) = leader.progress.get_mut(from) else { return };
+    let is_news = pr.acknowledge(index) || (pr.matched == index && pr.is_probing());
+    if !is_news {
+        return;
+    }
+    match &mut pr.flow {
+        Flow::Probe { .. } => pr.become_replicate(),
+        // Whichever snapshot is on its way: what the follower has now is enough to go on from.
+        Flow::Snapshot { .. } if pr.matched + 1 >= server.log.first() => pr.become_replicate(),
+        Flow::Snapshot { .. } => {}
+        Flow::Replicate { inflights, .. } => inflights.free_to(index),
+    }
+    let is_other = from != server.id();
+    let can_bump = pr.can_bump_commit(server.log.committed());
+    if commit::advance(server, leader) {
+        read::release_postponed(server, leader);
+        broadcast(server, leader);
+    } else if is_other && can_bump {
+        request_append(server, leader, from, true);
+    }
+    if is_other {
+        send_while_possible(server, leader, from);
+        transfer::on_progress(server, leader, from);
+    }
+}
+
+/// The window has opened: entries, as many appends as it takes.
+fn send_while_possible(server: &mut Server, leader: &mut Leader, to: NodeId) {
+    if server.config.eager_appends {
+        while send(server, leader, to, false) {}
+    } else {
+        request_append(server, leader, to, false);
+    }
+}
+
+/// The logs agree at `hint` at the latest. If the hint has a term, so does ours: nothing of ours
+/// above that term can be in the follower's log up to there.
+fn on_rejected(server: &mut Server, leader: &mut Leader, from: NodeId, prev: Index, hint: LogId) {
+    let Some(pr) = leader.progress.get_mut(from) else { return };
+    let until = match hint.term {
+        0 => hint.index,
+        term => server.log.find_conflict(hint.index, term).index,
+    };
+    if pr.reject(prev, until) {
+        if matches!(pr.flow, Flow::Replicate { .. }) {
+            pr.become_probe();
+        }
+        request_append(server, leader, from, true);
+    }
+}
+
+/// The follower cannot be reached: what is on its way is lost.
+pub(crate) fn on_unreachable(leader: &mut Leader, id: NodeId) {
+    if let Some(pr) = leader.progress.get_mut(id)
+        && matches!(pr.flow, Flow::Replicate { .. })
+    {
+        pr.become_probe();
+    }
+}
+
+// ---- Heartbeats ----
+
+/// "I lead", to everybody, with the number of the latest read that waits for confirmation.
+pub(crate) fn broadcast_heartbeat(server: &mut Server, leader: &mut Leader) {
+    let read = leader.reads.last_waiting();
+    let commit = server.log.committed();
+    for (to, pr) in leader.progress.iter_mut() {
+        if to != server.id() {
+            // Never more than the follower is known to have: a heartbeat proves nothing about its
+            // log.
+            let known = commit.min(pr.matched);
+            pr.sent_commit(known);
+            server.send(to, Body::Heartbeat { commit: known, read });
+        }
+    }
+}
+
+/// A heartbeat, at the follower.
+pub(crate) fn on_heartbeat(
+    server: &mut Server,
+    from: NodeId,
+    commit: Index,
+    read: u64,
+) -> Result<(), StepError> {
+    let last = server.log.last();
+    if commit > last {
+        return Err(StepError::BeyondLog { index: commit, last });
+    }
+    server.log.commit_to(commit);
+    server.send(from, Body::HeartbeatReply { read });
+    Ok(())
+}
+
+/// The answer to a heartbeat: the follower is alive, so one more append may be tried if it lags,
+/// and it still follows, which confirms reads.
+pub(crate) fn on_heartbeat_reply(
+    server: &mut Server,
+    leader: &mut Leader,
+    from: NodeId,
+    read: u64,
+) {
+    let last = server.log.last();
+    let Some(pr) = leader.progress.get_mut(from) else { return };
+    pr.recent_active = true;
+    pr.resume();
+    pr.read_acked = pr.read_acked.max(read);
+    if pr.matched < last || pr.is_probing() {
+        request_append(server, leader, from, true);
+    }
+    read::confirm(server, leader);
+}
+
+/// Appends to members who are behind, as the windows allow; for new ones, the first probe.
+pub(crate) fn probe_all(server: &mut Server, leader: &mut Leader) {
+    for at in 0..leader.progress.len() {
+        let (id, _) = leader.progress.at(at);
+        if id != server.id() {
+            request_append(server, leader, id, false);
+        }
+    }
+}

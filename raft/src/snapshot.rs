@@ -1,0 +1,85 @@
+//! InstallSnapshot (§7): both ends.
+//!
+//! A follower whose next entry is compacted gets a snapshot instead of entries. The follower takes
+//! it as its whole log and its membership, unless it already has everything in it; the application
+//! installs it as part of the write, and only then does the acknowledgement leave.
+
+use crate::error::StorageError;
+use crate::membership::{Changed, Membership};
+use crate::message::{AppendReply, Body};
+use crate::progress::Progress;
+use crate::raft::Raft;
+use crate::role::Leader;
+use crate::server::Server;
+use crate::types::{NodeId, Snapshot};
+
+// ---- Leader ----
+
+/// Sends the storage's snapshot to `to`. Says whether it did: not to somebody who does not answer,
+/// and not while the storage is still making one.
+pub(crate) fn send(server: &mut Server, pr: &mut Progress, to: NodeId) -> bool {
+    if !pr.recent_active {
+        return false;
+    }
+    let snapshot = match server.log.storage().snapshot() {
+        Ok(snapshot) if snapshot.meta.last.index > 0 => Box::new(snapshot),
+        Ok(_) | Err(StorageError::SnapshotUnavailable) => return false,
+        // As with entries that cannot be read: the next heartbeat's answer tries again.
+        Err(_) => return false,
+    };
+    pr.become_snapshot(snapshot.meta.last.index);
+    server.send(to, Body::InstallSnapshot { snapshot });
+    true
+}
+
+/// The application says what became of the snapshot on its way to `id`. Nothing is sent before the
+/// follower is heard from, so that a follower that fails over and over does not keep the leader
+/// busy.
+pub(crate) fn on_report(leader: &mut Leader, id: NodeId, arrived: bool) {
+    let Some(pr) = leader.progress.get_mut(id) else { return };
+    if !matches!(pr.flow, crate::progress::Flow::Snapshot { .. }) {
+        return;
+    }
+    if arrived {
+        pr.become_probe();
+    } else {
+        pr.become_probe_after_failure();
+    }
+    pr.pause();
+}
+
+// ---- Follower ----
+
+impl Raft {
+    /// InstallSnapshot, receiver (Figure 13).
+    pub(crate) fn on_install_snapshot(&mut self, from: NodeId, snapshot: Snapshot) {
+        let restored = self.restore(snapshot);
+        let log = &self.server.log;
+        let index = if restored { log.last() } else { log.committed() };
+        let reply = Body::AppendEntriesReply(AppendReply::Accepted { index });
+        self.server.promise(from, self.server.term, reply);
+    }
+
+    /// Takes the snapshot as the log. Says whether it did: not if everything in it is committed
+    /// here, not if this server is not in its membership, and not if the log has its last entry
+    /// (rule 6: the entries after it are kept).
+    fn restore(&mut self, snapshot: Snapshot) -> bool {
+        let server = &mut self.server;
+        let meta = &snapshot.meta;
+        if meta.last.index <= server.log.committed() {
+            return false;
+        }
+        let Some(membership) = Membership::from_conf_state(&meta.conf_state) else { return false };
+        if !membership.contains(server.id()) {
+            return false;
+        }
+        if server.log.matches(meta.last) {
+            server.log.commit_to(meta.last.index);
+            return false;
+        }
+        server.log.restore(snapshot);
+        let next = self.switch(Changed { membership, fresh: Vec::new() });
+        debug_assert_eq!(next, crate::role::Next::Stay, "a follower has nothing to step down from");
+        true
+    }
+}

@@ -1,0 +1,198 @@
+//! What the core reads of the persisted log, and a log in memory for tests and benchmarks.
+//!
+//! The core keeps the term of every index and all entries that are not yet applied, so a storage
+//! is asked for entries only when a follower lags behind that, and after a restart.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::entry::Entries;
+use crate::error::StorageError;
+use crate::log::Terms;
+use crate::types::{ConfState, HardState, Index, LogId, Snapshot};
+
+/// What a server finds on its disk when it starts.
+#[derive(Clone, Debug, Default)]
+pub struct InitialState {
+    /// Term, vote and commit; the default for a new server.
+    pub hard_state: HardState,
+    /// The membership as of [`Config::applied`](crate::Config::applied).
+    pub conf_state: ConfState,
+    /// What precedes the log: the position of the last compacted entry.
+    pub compacted: LogId,
+    /// The first position of each run of entries of one term, ascending.
+    pub terms: Vec<LogId>,
+    /// The last index, that of `compacted` for an empty log.
+    pub last: Index,
+}
+
+/// The persisted log, as the core reads it. All that was reported persisted must be readable.
+pub trait Storage {
+    /// What there is at the start.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn initial_state(&self) -> Result<InitialState, StorageError>;
+
+    /// The longest beginning of `range` within `bytes_max` as [`Entry::size`](crate::Entry::size)
+    /// counts, but at least one entry.
+    ///
+    /// # Errors
+    /// [`StorageError::Compacted`] or [`StorageError::Unavailable`] if the range is not all there,
+    /// [`StorageError::Other`] if it cannot be read. The core then tries again later.
+    fn entries(&self, range: Range<Index>, bytes_max: u64) -> Result<Entries, StorageError>;
+
+    /// The latest snapshot, for a follower whose next entry is compacted.
+    ///
+    /// # Errors
+    /// [`StorageError::SnapshotUnavailable`] if it is still being made; the core asks again.
+    fn snapshot(&self) -> Result<Snapshot, StorageError>;
+}
+
+/// A log in memory. A clone is another handle on the same log.
+#[derive(Clone, Debug, Default)]
+pub struct MemStorage(Arc<Mutex<MemLog>>);
+
+#[derive(Debug)]
+struct MemLog {
+    hard_state: HardState,
+    snapshot: Snapshot,
+    terms: Terms,
+    entries: Entries,
+}
+
+impl Default for MemLog {
+    fn default() -> MemLog {
+        MemLog {
+            hard_state: HardState::default(),
+            snapshot: Snapshot::default(),
+            terms: Terms::new(LogId::ZERO),
+            entries: Entries::new(),
+        }
+    }
+}
+
+impl MemStorage {
+    /// An empty log of a group with that membership, for a server that starts with it.
+    #[must_use]
+    pub fn with_conf_state(conf_state: ConfState) -> MemStorage {
+        let storage = MemStorage::default();
+        storage.log().snapshot.meta.conf_state = conf_state;
+        storage
+    }
+
+    fn log(&self) -> MutexGuard<'_, MemLog> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Replaces the hard state.
+    pub fn set_hard_state(&self, hard_state: HardState) {
+        self.log().hard_state = hard_state;
+    }
+
+    /// The hard state.
+    #[must_use]
+    pub fn hard_state(&self) -> HardState {
+        self.log().hard_state
+    }
+
+    /// What precedes the log.
+    #[must_use]
+    pub fn compacted(&self) -> LogId {
+        self.log().terms.compacted()
+    }
+
+    /// The last position.
+    #[must_use]
+    pub fn last(&self) -> LogId {
+        self.log().terms.last_id()
+    }
+
+    /// Appends `entries`; those from their first index on that were there are replaced, those at
+    /// or below the compacted index are left out.
+    ///
+    /// # Panics
+    /// If they would leave a gap.
+    pub fn append(&self, entries: &Entries) {
+        let mut log = self.log();
+        let entries = entries.slice(log.terms.compacted().index + 1..Index::MAX);
+        let Some(first) = entries.first() else { return };
+        if first <= log.terms.last() {
+            log.terms.truncate(first);
+            log.entries = log.entries.slice(0..first);
+        }
+        for run in entries.runs() {
+            log.terms.append(run.term(), run.first(), run.last().index);
+            log.entries.push(run.clone()).expect("a log has no gaps");
+        }
+    }
+
+    /// Replaces the log by a snapshot.
+    ///
+    /// # Errors
+    /// [`StorageError::SnapshotOutOfDate`] if the stored one is as new.
+    pub fn apply_snapshot(&self, snapshot: Snapshot) -> Result<(), StorageError> {
+        let mut log = self.log();
+        let stored = log.snapshot.meta.last.index;
+        if stored != 0 && stored >= snapshot.meta.last.index {
+            return Err(StorageError::SnapshotOutOfDate);
+        }
+        log.terms = Terms::new(snapshot.meta.last);
+        log.entries = Entries::new();
+        log.snapshot = snapshot;
+        Ok(())
+    }
+
+    /// Records a snapshot of the state machine, to be handed to followers that lag.
+    pub fn set_snapshot(&self, snapshot: Snapshot) {
+        self.log().snapshot = snapshot;
+    }
+
+    /// Drops the entries up to `to`.
+    ///
+    /// # Errors
+    /// [`StorageError::Compacted`] if they are gone already, [`StorageError::Unavailable`] if
+    /// there is no such entry.
+    pub fn compact(&self, to: Index) -> Result<(), StorageError> {
+        let mut log = self.log();
+        if to <= log.terms.compacted().index {
+            return Err(StorageError::Compacted);
+        }
+        let term = log.terms.get(to).ok_or(StorageError::Unavailable)?;
+        log.terms.compact(LogId::new(term, to));
+        log.entries = log.entries.slice(to + 1..Index::MAX);
+        Ok(())
+    }
+}
+
+impl Storage for MemStorage {
+    fn initial_state(&self) -> Result<InitialState, StorageError> {
+        let log = self.log();
+        Ok(InitialState {
+            hard_state: log.hard_state,
+            conf_state: log.snapshot.meta.conf_state.clone(),
+            compacted: log.terms.compacted(),
+            terms: log.terms.runs().collect(),
+            last: log.terms.last(),
+        })
+    }
+
+    fn entries(&self, range: Range<Index>, bytes_max: u64) -> Result<Entries, StorageError> {
+        let log = self.log();
+        if range.start <= log.terms.compacted().index {
+            return Err(StorageError::Compacted);
+        }
+        if range.end > log.terms.last() + 1 {
+            return Err(StorageError::Unavailable);
+        }
+        Ok(log.entries.slice(range).limit(bytes_max))
+    }
+
+    fn snapshot(&self) -> Result<Snapshot, StorageError> {
+        let log = self.log();
+        if log.snapshot.meta.last.index == 0 {
+            return Err(StorageError::SnapshotUnavailable);
+        }
+        Ok(log.snapshot.clone())
+    }
+}

@@ -1,0 +1,120 @@
+//! Whole groups in one thread: messages in order, every write synced at once.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use raft::{ConfState, Config, Entry, MemStorage, Message, NodeId, RawNode, RoleKind};
+
+fn id(n: u64) -> NodeId {
+    NodeId::new(n).expect("not zero")
+}
+
+struct Group {
+    nodes: BTreeMap<NodeId, (RawNode, MemStorage)>,
+    applied: BTreeMap<NodeId, Vec<(u64, Bytes)>>,
+    wire: VecDeque<Message>,
+    cut: Vec<NodeId>,
+}
+
+impl Group {
+    fn new(n: u64, tune: impl Fn(&mut Config)) -> Group {
+        let voters = ConfState::of_voters((1..=n).map(id));
+        let node = |n| {
+            let storage = MemStorage::with_conf_state(voters.clone());
+            let mut config = Config::new(id(n));
+            tune(&mut config);
+            let node = RawNode::new(config, Box::new(storage.clone())).expect("a good config");
+            (id(n), (node, storage))
+        };
+        Group {
+            nodes: (1..=n).map(node).collect(),
+            applied: BTreeMap::new(),
+            wire: VecDeque::new(),
+            cut: Vec::new(),
+        }
+    }
+
+    fn node(&mut self, n: u64) -> &mut RawNode {
+        &mut self.nodes.get_mut(&id(n)).expect("a member").0
+    }
+
+    fn settle(&mut self) {
+        loop {
+            let mut idle = true;
+            for (id, (node, storage)) in &mut self.nodes {
+                while node.has_ready() {
+                    idle = false;
+                    let ready = node.ready();
+                    self.wire.extend(ready.messages);
+                    if let Some(write) = ready.write {
+                        if let Some(hard_state) = write.hard_state() {
+                            storage.set_hard_state(hard_state);
+                        }
+                        storage.append(write.entries());
+                        self.wire.extend(node.persisted(write.synced()));
+                    }
+                    if let Some(apply) = ready.apply {
+                        let log = self.applied.entry(*id).or_default();
+                        log.extend(
+                            apply.entries().iter().map(|e| (e.id.index, e.entry.data.clone())),
+                        );
+                        node.applied(apply.done()).expect("no change is refused");
+                    }
+                }
+            }
+            while let Some(message) = self.wire.pop_front() {
+                idle = false;
+                if self.cut.contains(&message.from) || self.cut.contains(&message.to) {
+                    continue;
+                }
+                if let Some((node, _)) = self.nodes.get_mut(&message.to) {
+                    let _ = node.step(message);
+                }
+            }
+            if idle {
+                return;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_leader_is_elected_and_commits_on_all() {
+    let mut group = Group::new(3, |_| {});
+    group.node(1).campaign();
+    group.settle();
+    assert_eq!(group.node(1).role(), RoleKind::Leader);
+    for n in 0..100 {
+        group.node(1).propose(Bytes::from(format!("{n}"))).expect("the leader takes it");
+    }
+    group.settle();
+    let log = group.applied[&id(1)].clone();
+    assert_eq!(log.len(), 101, "the no-op and the proposals");
+    assert_eq!(group.applied[&id(2)], log);
+    assert_eq!(group.applied[&id(3)], log);
+}
+
+#[test]
+fn a_cut_off_leader_is_replaced_and_its_tail_overwritten() {
+    let mut group = Group::new(3, |c| c.check_quorum = false);
+    group.node(1).campaign();
+    group.settle();
+    group.cut.push(id(1));
+    group.node(1).propose_entries(vec![Entry::normal(Bytes::from_static(b"lost"))]).expect("taken");
+    group.settle();
+    for _ in 0..40 {
+        group.node(2).tick();
+        group.settle();
+    }
+    assert_eq!(group.node(2).role(), RoleKind::Leader);
+    group.node(2).propose(Bytes::from_static(b"kept")).expect("taken");
+    group.settle();
+    group.cut.clear();
+    for _ in 0..10 {
+        group.node(2).tick();
+        group.settle();
+    }
+    assert_eq!(group.node(1).role(), RoleKind::Follower);
+    assert_eq!(group.applied[&id(1)], group.applied[&id(2)]);
+    assert!(group.applied[&id(1)].iter().all(|(_, data)| data != "lost"));
+}

@@ -37,7 +37,7 @@
 //! | reads without writing | `read` | §8, T§6.4 |
 //! | handing over leadership | `transfer` | T§3.10 |
 //! | the contract with the application | [`ready`], `raw_node` | T§10.2 |
-//! | Figure 3 as code | `invariants` | §5.4.3 |
+//! | Figure 3 as code; watching a server | `invariants`, [`trace`] | §5.4.3 |
 //!
 //! To follow an election: `RawNode::tick` → `election::tick` → `election::campaign` →
 //! `Raft::become_next` → `election::request_votes`; at the others `Raft::step` →
@@ -131,6 +131,7 @@ pub mod quorum;
 pub mod ready;
 pub mod status;
 pub mod storage;
+pub mod trace;
 pub mod types;
 
 mod commit;
@@ -163,6 +164,7 @@ pub use raw_node::RawNode;
 pub use ready::{Applied, Apply, Inspect, ReadState, Ready, Report, Stable, Write, Written};
 pub use status::Status;
 pub use storage::{InitialState, MemStorage, Storage};
+pub use trace::Tracer;
 pub use types::{
     ConfState, HardState, Index, LogId, NodeId, RoleKind, Snapshot, SnapshotMeta, SoftState, Term,
 };

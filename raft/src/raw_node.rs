@@ -18,6 +18,7 @@ use crate::server::{Outbox, Server};
 use crate::snapshot;
 use crate::status::Status;
 use crate::storage::{InitialState, Storage};
+use crate::trace::{Tracer, Tracing};
 use crate::types::{ConfState, HardState, Index, LogId, NodeId, RoleKind, SoftState, Term};
 
 /// One server of one group.
@@ -32,6 +33,7 @@ pub struct RawNode {
     /// Reported before a write that was handed out earlier: they wait for it.
     early: Vec<Written>,
     invariants: Invariants,
+    tracing: Option<Box<Tracing>>,
 }
 
 impl RawNode {
@@ -79,7 +81,22 @@ impl RawNode {
             writes: 0,
             reported: 0,
             early: Vec::new(),
+            tracing: None,
         })
+    }
+
+    /// Has `tracer` told of everything from now on.
+    pub fn set_tracer(&mut self, tracer: Box<dyn Tracer>) {
+        self.tracing = Some(Box::new(Tracing::new(tracer, &self.raft)));
+    }
+
+    /// What ends every public call: the invariants hold, and who watches is told what changed.
+    #[inline]
+    fn observe(&mut self) {
+        self.invariants.check(&self.raft);
+        if let Some(tracing) = &mut self.tracing {
+            tracing.changes(&self.raft);
+        }
     }
 
     // ---- Inputs ----
@@ -87,7 +104,7 @@ impl RawNode {
     /// Time passes, by one tick.
     pub fn tick(&mut self) {
         self.raft.tick();
-        self.invariants.check(&self.raft);
+        self.observe();
     }
 
     /// Takes a message from a peer.
@@ -113,8 +130,11 @@ impl RawNode {
         if is_reply && !self.raft.server.membership.contains(message.from) {
             return Err(StepError::PeerNotFound);
         }
+        if let Some(tracing) = &mut self.tracing {
+            tracing.received(&message);
+        }
         let stepped = self.raft.step(message);
-        self.invariants.check(&self.raft);
+        self.observe();
         stepped
     }
 
@@ -122,7 +142,7 @@ impl RawNode {
     /// on a server that may not vote, and while a membership change waits to be applied.
     pub fn campaign(&mut self) {
         self.raft.campaign();
-        self.invariants.check(&self.raft);
+        self.observe();
     }
 
     /// Offers a command to the group: appended here if this server leads, else passed to the
@@ -132,7 +152,7 @@ impl RawNode {
     /// If it was not taken: it will never have an effect.
     pub fn propose(&mut self, data: Bytes) -> Result<Proposed, ProposeError> {
         let proposed = self.raft.propose_one(Entry::normal(data));
-        self.invariants.check(&self.raft);
+        self.observe();
         proposed
     }
 
@@ -142,7 +162,7 @@ impl RawNode {
     /// As [`RawNode::propose`].
     pub fn propose_entries(&mut self, entries: Vec<Entry>) -> Result<Proposed, ProposeError> {
         let proposed = self.raft.propose(entries);
-        self.invariants.check(&self.raft);
+        self.observe();
         proposed
     }
 
@@ -163,21 +183,21 @@ impl RawNode {
     /// If no leader is known.
     pub fn read_index(&mut self, context: Bytes) -> Result<(), ReadError> {
         let asked = self.raft.read_index(context);
-        self.invariants.check(&self.raft);
+        self.observe();
         asked
     }
 
     /// Asks that `to` become leader. Nothing comes of it if `to` does not vote or does not answer.
     pub fn transfer_leader(&mut self, to: NodeId) {
         self.raft.transfer_leader(to);
-        self.invariants.check(&self.raft);
+        self.observe();
     }
 
     /// A follower forgets who leads, and so may vote before the leader's lease is over. For
     /// applications that know the leader to be gone. Refused with lease reads.
     pub fn forget_leader(&mut self) {
         self.raft.forget_leader();
-        self.invariants.check(&self.raft);
+        self.observe();
     }
 
     /// `id` could not be reached: what was sent to it may be lost.
@@ -185,7 +205,7 @@ impl RawNode {
         if let Role::Leader(leader) = &mut self.raft.role {
             replication::on_unreachable(leader, id);
         }
-        self.invariants.check(&self.raft);
+        self.observe();
     }
 
     /// The snapshot on its way to `id` has arrived, or has failed.
@@ -193,7 +213,7 @@ impl RawNode {
         if let Role::Leader(leader) = &mut self.raft.role {
             snapshot::on_report(leader, id, arrived);
         }
-        self.invariants.check(&self.raft);
+        self.observe();
     }
 
     /// The storage drops the log up to `to`; gives that entry's position. Followers that need
@@ -203,7 +223,7 @@ impl RawNode {
     /// If it is dropped already, or not committed.
     pub fn compact(&mut self, to: Index) -> Result<LogId, CompactError> {
         let compacted = self.raft.server.log.compact(to);
-        self.invariants.check(&self.raft);
+        self.observe();
         compacted
     }
 
@@ -246,7 +266,10 @@ impl RawNode {
             reads: std::mem::take(&mut server.out.reads),
             soft_state: changed.then_some(soft_state),
         };
-        self.invariants.check(&self.raft);
+        self.observe();
+        if let Some(tracing) = &mut self.tracing {
+            tracing.sent(&ready.messages);
+        }
         ready
     }
 
@@ -305,6 +328,9 @@ impl RawNode {
             let at = self.early.iter().position(|w| w.number == self.reported + 1);
             next = at.map(|at| self.early.swap_remove(at));
         }
+        if let Some(tracing) = &mut self.tracing {
+            tracing.sent(&messages);
+        }
         messages
     }
 
@@ -325,7 +351,7 @@ impl RawNode {
                 None
             }
         };
-        self.invariants.check(&self.raft);
+        self.observe();
         message
     }
 
@@ -368,7 +394,7 @@ impl RawNode {
             }
             self.raft.leave_joint_if_due(last.index);
         }
-        self.invariants.check(&self.raft);
+        self.observe();
         result
     }
 
@@ -385,7 +411,7 @@ impl RawNode {
         let (index, entry) = (change.id.index, change.entry.clone());
         apply.switched = index;
         let switched = self.raft.apply_conf_change(&entry);
-        self.invariants.check(&self.raft);
+        self.observe();
         switched.map(Some)
     }
 

@@ -68,6 +68,9 @@ pub struct Config {
     pub disable_proposal_forwarding: bool,
     /// How reads are confirmed.
     pub read_mode: ReadMode,
+    /// Ticks that a write may take before a leader hands over to a server whose disk works; 0 to
+    /// wait for ever. Below an election timeout, a slow sync costs a change of leader.
+    pub write_ticks_max: u32,
     /// Seed of the generator that randomizes election timeouts. Equal seeds give equal runs; the
     /// id is mixed in, so that servers of one group may share a seed.
     pub seed: u64,
@@ -97,6 +100,7 @@ impl Config {
             step_down_on_removal: true,
             disable_proposal_forwarding: false,
             read_mode: ReadMode::Safe,
+            write_ticks_max: 0,
             seed: 0,
         }
     }

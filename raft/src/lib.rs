@@ -35,7 +35,7 @@
 //! | membership: who, and how it changes | [`membership`], `membership_change`, [`conf_change`] | §6, T§4 |
 //! | snapshots | `snapshot` | §7 |
 //! | reads without writing | `read` | §8, T§6.4 |
-//! | handing over leadership | `transfer` | T§3.10 |
+//! | handing over leadership; a leader whose disk stands still | `transfer`, `stall` | T§3.10 |
 //! | the contract with the application | [`ready`], `raw_node` | T§10.2 |
 //! | Figure 3 as code; watching a server | `invariants`, [`trace`] | §5.4.3 |
 //!
@@ -146,6 +146,7 @@ mod replication;
 mod role;
 mod server;
 mod snapshot;
+mod stall;
 mod step;
 mod transfer;
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::conf_change::ConfChange;
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::entry::{Entry, EntryKind};
 use crate::error::{CompactError, ConfChangeError, NewError, ProposeError, ReadError, StepError};
 use crate::invariants::Invariants;
@@ -16,6 +16,7 @@ use crate::replication;
 use crate::role::Role;
 use crate::server::{Outbox, Server};
 use crate::snapshot;
+use crate::stall::Stall;
 use crate::status::Status;
 use crate::storage::{InitialState, Storage};
 use crate::trace::{Tracer, Tracing};
@@ -32,6 +33,7 @@ pub struct RawNode {
     reported: u64,
     /// Reported before a write that was handed out earlier: they wait for it.
     early: Vec<Written>,
+    stall: Stall,
     invariants: Invariants,
     tracing: Option<Box<Tracing>>,
 }
@@ -81,6 +83,7 @@ impl RawNode {
             writes: 0,
             reported: 0,
             early: Vec::new(),
+            stall: Stall::default(),
             tracing: None,
         })
     }
@@ -104,6 +107,10 @@ impl RawNode {
     /// Time passes, by one tick.
     pub fn tick(&mut self) {
         self.raft.tick();
+        if self.raft.server.config.write_ticks_max != 0 {
+            let next = self.stall.tick(&mut self.raft, self.writes, self.reported);
+            self.raft.become_next(next);
+        }
         self.observe();
     }
 
@@ -191,6 +198,18 @@ impl RawNode {
     pub fn transfer_leader(&mut self, to: NodeId) {
         self.raft.transfer_leader(to);
         self.observe();
+    }
+
+    /// Turns check-quorum on or off from now on (T§6.2).
+    ///
+    /// # Errors
+    /// If lease reads depend on it.
+    pub fn set_check_quorum(&mut self, on: bool) -> Result<(), ConfigError> {
+        let mut config = self.raft.server.config.clone();
+        config.check_quorum = on;
+        config.validate()?;
+        self.raft.server.config = config;
+        Ok(())
     }
 
     /// A follower forgets who leads, and so may vote before the leader's lease is over. For

@@ -1,5 +1,7 @@
 //! What a tracer is told, in full: a server that elects itself and commits one command.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
+
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;

@@ -210,6 +210,8 @@ impl Progress {
         }
         self.matched = index;
         self.next = self.next.max(index + 1);
+        // The window has room again, and whoever sends next finds out whether it is full anew.
+        self.resume();
         true
     }
 

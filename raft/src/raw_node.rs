@@ -17,14 +17,13 @@ use crate::role::Role;
 use crate::server::{Outbox, Server};
 use crate::snapshot;
 use crate::stall::Stall;
-use crate::status::Status;
 use crate::storage::{InitialState, Storage};
 use crate::trace::{Tracer, Tracing};
-use crate::types::{ConfState, HardState, Index, LogId, NodeId, RoleKind, SoftState, Term};
+use crate::types::{ConfState, HardState, Index, LogId, NodeId, SoftState};
 
 /// One server of one group.
 pub struct RawNode {
-    raft: Raft,
+    pub(crate) raft: Raft,
     /// As last handed out.
     soft_state: SoftState,
     hard_state: HardState,
@@ -432,80 +431,6 @@ impl RawNode {
         let switched = self.raft.apply_conf_change(&entry);
         self.observe();
         switched.map(Some)
-    }
-
-    // ---- Questions ----
-
-    /// Who this server is.
-    #[must_use]
-    pub fn id(&self) -> NodeId {
-        self.raft.server.id()
-    }
-
-    /// The current term.
-    #[must_use]
-    pub fn term(&self) -> Term {
-        self.raft.server.term
-    }
-
-    /// The current role.
-    #[must_use]
-    pub fn role(&self) -> RoleKind {
-        self.raft.role.kind()
-    }
-
-    /// Who leads, where known.
-    #[must_use]
-    pub fn leader(&self) -> Option<NodeId> {
-        self.raft.leader()
-    }
-
-    /// The commit index.
-    #[must_use]
-    pub fn commit(&self) -> Index {
-        self.raft.server.log.committed()
-    }
-
-    /// The last index reported applied.
-    #[must_use]
-    pub fn applied_index(&self) -> Index {
-        self.raft.server.log.applied()
-    }
-
-    /// The position of the last entry.
-    #[must_use]
-    pub fn last(&self) -> LogId {
-        self.raft.server.last_id()
-    }
-
-    /// The position of the last compacted entry.
-    #[must_use]
-    pub fn compacted(&self) -> LogId {
-        self.raft.server.log.compacted()
-    }
-
-    /// The term of the entry at `index`, unless that is compacted or not there.
-    #[must_use]
-    pub fn term_at(&self, index: Index) -> Option<Term> {
-        self.raft.server.log.term(index)
-    }
-
-    /// The members, as of the last applied change.
-    #[must_use]
-    pub fn membership(&self) -> &Membership {
-        &self.raft.server.membership
-    }
-
-    /// A view of everything, for operators and tests.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        Status::of(&self.raft)
-    }
-
-    /// Term, vote and commit as they are now, handed out or not.
-    #[must_use]
-    pub fn hard_state(&self) -> HardState {
-        self.raft.server.hard_state()
     }
 
     /// For scripts and tests: replaces the randomized election timeout until the next change of

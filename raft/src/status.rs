@@ -1,9 +1,10 @@
-//! What a server says of itself, for operators, tests and traces.
+//! What a server says of itself, for applications, operators and tests.
 
 use crate::membership::Membership;
 use crate::progress::Progress;
 use crate::raft::Raft;
-use crate::types::{HardState, Index, LogId, NodeId, SoftState};
+use crate::raw_node::RawNode;
+use crate::types::{HardState, Index, LogId, NodeId, RoleKind, SoftState, Term};
 
 /// A copy of a server's state.
 #[derive(Clone, Debug)]
@@ -53,5 +54,79 @@ impl Status {
             pending_reads: leader.map_or(0, |l| l.reads.len()),
             uncommitted_bytes: leader.map_or(0, |l| l.uncommitted_bytes),
         }
+    }
+}
+
+impl RawNode {
+    /// Who this server is.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.raft.server.id()
+    }
+
+    /// The current term.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        self.raft.server.term
+    }
+
+    /// The current role.
+    #[must_use]
+    pub fn role(&self) -> RoleKind {
+        self.raft.role.kind()
+    }
+
+    /// Who leads, where known.
+    #[must_use]
+    pub fn leader(&self) -> Option<NodeId> {
+        self.raft.leader()
+    }
+
+    /// The commit index.
+    #[must_use]
+    pub fn commit(&self) -> Index {
+        self.raft.server.log.committed()
+    }
+
+    /// The last index reported applied.
+    #[must_use]
+    pub fn applied_index(&self) -> Index {
+        self.raft.server.log.applied()
+    }
+
+    /// The position of the last entry.
+    #[must_use]
+    pub fn last(&self) -> LogId {
+        self.raft.server.last_id()
+    }
+
+    /// The position of the last compacted entry.
+    #[must_use]
+    pub fn compacted(&self) -> LogId {
+        self.raft.server.log.compacted()
+    }
+
+    /// The term of the entry at `index`, unless that is compacted or not there.
+    #[must_use]
+    pub fn term_at(&self, index: Index) -> Option<Term> {
+        self.raft.server.log.term(index)
+    }
+
+    /// The members, as of the last applied change.
+    #[must_use]
+    pub fn membership(&self) -> &Membership {
+        &self.raft.server.membership
+    }
+
+    /// A view of everything, for operators and tests.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status::of(&self.raft)
+    }
+
+    /// Term, vote and commit as they are now, handed out or not.
+    #[must_use]
+    pub fn hard_state(&self) -> HardState {
+        self.raft.server.hard_state()
     }
 }

@@ -159,7 +159,7 @@ pub enum StepError {
         /// Whom it names.
         to: NodeId,
     },
-    /// A reply that claims to come from this server itself.
+    /// It claims to come from this server itself, and is no request that was passed on.
     FromMyself,
     /// A forwarded proposal was refused.
     Dropped(ProposeError),

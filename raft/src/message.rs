@@ -23,7 +23,8 @@ use crate::types::{Index, LogId, NodeId, Snapshot, Term};
 /// An envelope and what is in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// The sender, or for a forwarded [`Body::TransferLeader`] the transferee.
+    /// The sender. For a request that is passed on, who was asked first ([`Body::Propose`],
+    /// [`Body::ReadIndex`]), or the transferee ([`Body::TransferLeader`]).
     pub from: NodeId,
     /// The receiver.
     pub to: NodeId,

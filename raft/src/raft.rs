@@ -73,7 +73,16 @@ impl Raft {
     }
 
     /// Offers entries to the group.
-    pub(crate) fn propose(&mut self, mut entries: Vec<Entry>) -> Result<Proposed, ProposeError> {
+    pub(crate) fn propose(&mut self, entries: Vec<Entry>) -> Result<Proposed, ProposeError> {
+        self.propose_for(self.server.id(), entries)
+    }
+
+    /// Offers entries that the server `asked` was given.
+    pub(crate) fn propose_for(
+        &mut self,
+        asked: NodeId,
+        mut entries: Vec<Entry>,
+    ) -> Result<Proposed, ProposeError> {
         if entries.is_empty() {
             return Err(ProposeError::Empty);
         }
@@ -85,7 +94,7 @@ impl Raft {
             Role::Follower(Follower { leader: Some(leader) })
                 if !server.config.disable_proposal_forwarding =>
             {
-                server.forward(*leader, Body::Propose { entries });
+                server.forward(asked, *leader, Body::Propose { entries });
                 Ok(Proposed::Forwarded(*leader))
             }
             Role::Follower(Follower { leader }) => Err(ProposeError::NotLeader { leader: *leader }),
@@ -108,14 +117,23 @@ impl Raft {
 
     /// Asks for the index a linearizable read has to wait for.
     pub(crate) fn read_index(&mut self, context: Bytes) -> Result<(), ReadError> {
+        self.read_index_for(self.server.id(), context)
+    }
+
+    /// Asks in the name of `asked`, who gets the answer.
+    pub(crate) fn read_index_for(
+        &mut self,
+        asked: NodeId,
+        context: Bytes,
+    ) -> Result<(), ReadError> {
         let server = &mut self.server;
         match &mut self.role {
             Role::Leader(leader) => {
-                read::ask(server, leader, server.config.id, context);
+                read::ask(server, leader, asked, context);
                 Ok(())
             }
             Role::Follower(Follower { leader: Some(leader) }) => {
-                server.forward(*leader, Body::ReadIndex { context });
+                server.forward(asked, *leader, Body::ReadIndex { context });
                 Ok(())
             }
             Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {

@@ -130,7 +130,12 @@ impl RawNode {
                 | Body::HeartbeatReply { .. }
                 | Body::ReadIndexReply { .. }
         );
-        if message.from == id && !matches!(message.body, Body::TransferLeader) {
+        // A request comes back to who was asked first, if that one leads by now.
+        let is_forwarded = matches!(
+            message.body,
+            Body::TransferLeader | Body::Propose { .. } | Body::ReadIndex { .. }
+        );
+        if message.from == id && !is_forwarded {
             return Err(StepError::FromMyself);
         }
         if is_reply && !self.raft.server.membership.contains(message.from) {

@@ -56,9 +56,10 @@ impl Server {
         self.out.messages.push(message);
     }
 
-    /// Queues a message that belongs to no term: a client's request on its way to the leader.
-    pub(crate) fn forward(&mut self, to: NodeId, body: Body) {
-        let message = Message { from: self.id(), to, term: 0, body };
+    /// Queues a message that belongs to no term: a client's request on its way to the leader, in
+    /// the name of the server that was asked first, so that it is that one which is answered.
+    pub(crate) fn forward(&mut self, asked: NodeId, to: NodeId, body: Body) {
+        let message = Message { from: asked, to, term: 0, body };
         self.out.messages.push(message);
     }
 

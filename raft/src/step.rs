@@ -172,16 +172,16 @@ impl Raft {
             }
             Body::TimeoutNow => return Ok(election::campaign(server, true)),
             Body::Propose { entries } => {
-                self.propose(entries).map_err(StepError::Dropped)?;
+                self.propose_for(from, entries).map_err(StepError::Dropped)?;
             }
             Body::TransferLeader => {
                 if let Follower { leader: Some(leader) } = *follower {
                     transfer::forward(server, leader, from);
                 }
             }
-            // Passed on in this server's name; the answer comes back the same way.
+            // Without a leader it is lost, like any message; the asker asks again.
             Body::ReadIndex { context } => {
-                let _ = self.read_index(context);
+                let _ = self.read_index_for(from, context);
             }
             Body::ReadIndexReply { index, context } => {
                 server.out.reads.push(ReadState { index, context });

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use raft::{ConfState, Config, Entry, MemStorage, Message, NodeId, RawNode, RoleKind};
+use raft::{
+    Body, ConfState, Config, Entry, MemStorage, Message, NodeId, RawNode, RoleKind, StepError,
+};
 
 fn id(n: u64) -> NodeId {
     NodeId::new(n).expect("not zero")
@@ -117,4 +119,39 @@ fn a_cut_off_leader_is_replaced_and_its_tail_overwritten() {
     assert_eq!(group.node(1).role(), RoleKind::Follower);
     assert_eq!(group.applied[&id(1)], group.applied[&id(2)]);
     assert!(group.applied[&id(1)].iter().all(|(_, data)| data != "lost"));
+}
+
+/// A request that reaches a server which follows by now is passed on in the name of who was asked
+/// first: otherwise the answer to a read would end at the server in between.
+#[test]
+fn a_request_passed_on_twice_keeps_its_sender() {
+    let mut group = Group::new(3, |_| {});
+    let heartbeat = Body::Heartbeat { commit: 0, read: 0 };
+    let message = |from, to, term, body| Message { from: id(from), to: id(to), term, body };
+    let node = group.node(1);
+    assert_eq!(node.step(message(3, 1, 1, heartbeat)), Ok(()));
+    let requests = [
+        Body::ReadIndex { context: Bytes::from_static(b"r") },
+        Body::Propose { entries: vec![Entry::normal(Bytes::from_static(b"p"))] },
+    ];
+    for body in requests.clone() {
+        assert_eq!(node.step(message(2, 1, 0, body)), Ok(()));
+    }
+    let mut sent = node.ready().messages;
+    sent.retain(|message| message.term == 0);
+    assert_eq!(sent, requests.map(|body| message(2, 3, 0, body)));
+}
+
+/// The server that was asked first may lead by the time its own request comes back to it.
+#[test]
+fn a_request_may_come_back_to_a_new_leader() {
+    let mut group = Group::new(3, |_| {});
+    group.node(2).campaign();
+    group.settle();
+    let body = Body::Propose { entries: vec![Entry::normal(Bytes::from_static(b"p"))] };
+    let message = |body| Message { from: id(2), to: id(2), term: 0, body };
+    assert_eq!(group.node(2).step(message(body)), Ok(()));
+    group.settle();
+    assert_eq!(group.applied[&id(3)].last().map(|(_, data)| &data[..]), Some(&b"p"[..]));
+    assert_eq!(group.node(2).step(message(Body::TimeoutNow)), Err(StepError::FromMyself));
 }

@@ -18,6 +18,8 @@
 //!
 //! There is no checksum here: the log's records, the frames and the command envelopes have theirs.
 
+use std::ops::Range;
+
 use bytes::{BufMut, Bytes};
 use raft::{Entries, Entry, EntryKind, Index, LogId, Run, Term};
 
@@ -93,27 +95,95 @@ pub fn decode_entries(input: &mut Decoder) -> Result<Entries, CodecError> {
 /// # Errors
 /// If a number is out of its range or the input is too short.
 pub fn decode_run(input: &mut Decoder) -> Result<Run, CodecError> {
-    let term: Term = input.u64("term of a run")?;
-    let first: Index = input.u64("first index of a run")?;
-    let len = input.u32("length of a run")?;
-    if term == 0 {
-        return Err(CodecError::invalid("term of a run", term));
-    }
-    if first == 0 || first.checked_add(u64::from(len)).is_none() {
+    let raw = RawRun::decode(input)?;
+    let entries: std::sync::Arc<[Entry]> = raw.entries(0).collect();
+    let RunHead { term, first, len } = raw.head;
+    Run::new(term, first, entries).ok_or(CodecError::invalid("length of a run", len))
+}
+
+/// Position and length of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunHead {
+    /// The term of its entries.
+    pub term: Term,
+    /// Index of the first.
+    pub first: Index,
+    /// How many, at least 1.
+    pub len: u32,
+}
+
+/// Reads past a run, checking it as [`decode_run`] does.
+///
+/// # Errors
+/// As [`decode_run`].
+pub fn skip_run(input: &mut Decoder) -> Result<RunHead, CodecError> {
+    Ok(RawRun::decode(input)?.head)
+}
+
+/// Appends the entries of a run that are within `window` to `out`, for as long as `take` wants
+/// them; whether it wanted all. The payloads are slices of the input.
+///
+/// # Errors
+/// As [`decode_run`], and if the run does not have all of the window.
+pub fn decode_run_part(
+    input: &mut Decoder,
+    window: Range<Index>,
+    out: &mut Vec<Entry>,
+    take: &mut dyn FnMut(&Entry) -> bool,
+) -> Result<bool, CodecError> {
+    let raw = RawRun::decode(input)?;
+    let RunHead { first, len, .. } = raw.head;
+    if window.start < first || window.end > first + u64::from(len) {
         return Err(CodecError::invalid("first index of a run", first));
     }
-    let table = input.bytes(4 * len as usize, "table of a run")?;
-    let payload_bytes = check_table(&table)?;
-    let payload = input.bytes(payload_bytes, "payloads of a run")?;
-    let mut start = 0;
-    let entries = table.chunks_exact(4).map(|word| {
-        let (kind, len) = split_word(word);
-        let data = payload.slice(start..start + len);
-        start += len;
-        Entry { kind: kind.unwrap_or_default(), data }
-    });
-    let entries: std::sync::Arc<[Entry]> = entries.collect();
-    Run::new(term, first, entries).ok_or(CodecError::invalid("length of a run", len))
+    let count = window.end.saturating_sub(window.start) as usize;
+    out.reserve(count);
+    for entry in raw.entries((window.start - first) as usize).take(count) {
+        if !take(&entry) {
+            return Ok(false);
+        }
+        out.push(entry);
+    }
+    Ok(true)
+}
+
+/// A run whose numbers were checked, not yet cut into entries.
+struct RawRun {
+    head: RunHead,
+    table: Bytes,
+    payload: Bytes,
+}
+
+impl RawRun {
+    fn decode(input: &mut Decoder) -> Result<RawRun, CodecError> {
+        let term: Term = input.u64("term of a run")?;
+        let first: Index = input.u64("first index of a run")?;
+        let len = input.u32("length of a run")?;
+        if term == 0 {
+            return Err(CodecError::invalid("term of a run", term));
+        }
+        if first == 0 || first.checked_add(u64::from(len)).is_none() {
+            return Err(CodecError::invalid("first index of a run", first));
+        }
+        if len == 0 {
+            return Err(CodecError::invalid("length of a run", len));
+        }
+        let table = input.bytes(4 * len as usize, "table of a run")?;
+        let payload = input.bytes(check_table(&table)?, "payloads of a run")?;
+        Ok(RawRun { head: RunHead { term, first, len }, table, payload })
+    }
+
+    /// The entries from the one with number `from` on.
+    fn entries(&self, from: usize) -> impl Iterator<Item = Entry> {
+        let (before, words) = self.table.split_at(4 * from);
+        let mut start: usize = before.chunks_exact(4).map(|word| split_word(word).1).sum();
+        words.chunks_exact(4).map(move |word| {
+            let (kind, len) = split_word(word);
+            let data = self.payload.slice(start..start + len);
+            start += len;
+            Entry { kind: kind.unwrap_or_default(), data }
+        })
+    }
 }
 
 /// Checks every word of a run's table and returns the sum of the lengths.
@@ -219,6 +289,35 @@ mod tests {
         let entries = decoded(data.clone()).expect("just encoded");
         let payload = &entries.get(1).expect("the entry").entry.data;
         assert!(data.as_ptr_range().contains(&payload.as_ptr()));
+    }
+
+    #[test]
+    fn parts_of_a_run_are_those_of_the_whole() {
+        let whole = run(2, 5, &[b"a", b"", b"ccc", b"dd"]);
+        let data = encoded(&whole.clone().into()).slice(4..);
+        for (start, end) in (5..=9).flat_map(|start| (start..=9).map(move |end| (start, end))) {
+            let mut part = Vec::new();
+            let all = &mut |_: &Entry| true;
+            let mut input = Decoder::new(data.clone());
+            assert_eq!(decode_run_part(&mut input, start..end, &mut part, all), Ok(true));
+            assert_eq!(input.remaining(), 0);
+            assert_eq!(Run::new(2, start, part), whole.slice(start..end));
+        }
+        let mut part = Vec::new();
+        let mut two = 2;
+        let limit = &mut |_: &Entry| {
+            two -= 1;
+            two >= 0
+        };
+        let mut input = Decoder::new(data.clone());
+        assert_eq!(decode_run_part(&mut input, 6..9, &mut part, limit), Ok(false));
+        assert_eq!(Run::new(2, 6, part), whole.slice(6..8));
+        for outside in [4..6, 8..10] {
+            let mut input = Decoder::new(data.clone());
+            assert!(decode_run_part(&mut input, outside, &mut Vec::new(), &mut |_| true).is_err());
+        }
+        let head = skip_run(&mut Decoder::new(data));
+        assert_eq!(head, Ok(RunHead { term: 2, first: 5, len: 4 }));
     }
 
     #[test]

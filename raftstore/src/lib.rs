@@ -2,8 +2,10 @@
 
 pub mod codec;
 pub mod command;
+pub mod disk;
 pub mod machine;
 pub mod region;
+pub mod wal;
 
 pub use machine::{Callback, Effects, Machine, RecoveredRegion, Refusal, Unknown};
 pub use region::{Epoch, Peer, Region, RegionId, StoreId};

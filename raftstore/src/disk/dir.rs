@@ -1,0 +1,192 @@
+//! A real directory, with two routes for appending to a log file.
+//!
+//! Reads of a log always go through its map. How bytes get in is a [`Route`]; the page cache makes
+//! both the same to a reader. A log file is filled with zeros in small writes before it is used:
+//! blocks that were only allocated make every sync of them a metadata commit, and large writes
+//! leave large folios, of which a mapped store dirties all (`reliability/wal.md` rule 18).
+
+use std::fs;
+use std::io;
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Disk, File, Lock, LockError, LogFile, LogView};
+use crate::wal::mapping::{self, Appender};
+
+pub(super) const LOCK_FILE: &str = "LOCK";
+const ZEROS: [u8; 4096] = [0; 4096];
+
+/// How appended bytes get into a log file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Route {
+    /// Positioned writes; the map is read-only. An error is an error return.
+    #[default]
+    Written,
+    /// Stores through a writable map: no system call, but a page fault for each page that a sync
+    /// has cleaned, and an I/O error shows only at the sync.
+    Mapped,
+}
+
+/// A directory of the file system.
+#[derive(Debug)]
+pub struct DirDisk {
+    path: PathBuf,
+    route: Route,
+}
+
+impl DirDisk {
+    /// Uses the directory at `path`, which is made if it is missing.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn open(path: impl Into<PathBuf>, route: Route) -> io::Result<DirDisk> {
+        let path = path.into();
+        if !path.is_dir() {
+            fs::create_dir_all(&path)?;
+            if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+                fs::File::open(parent)?.sync_all()?;
+            }
+        }
+        Ok(DirDisk { path, route })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        debug_assert!(!name.contains('/'), "names are plain file names");
+        self.path.join(name)
+    }
+
+    fn create_new(&self, name: &str) -> io::Result<fs::File> {
+        let path = self.at(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => fs::OpenOptions::new().read(true).write(true).create_new(true).open(path),
+        }
+    }
+}
+
+impl Disk for DirDisk {
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                names.extend(entry.file_name().into_string().ok());
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
+        Ok(Box::new(self.create_new(name)?))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn File>> {
+        Ok(Box::new(fs::OpenOptions::new().read(true).write(true).open(self.at(name))?))
+    }
+
+    fn create_log(&self, name: &str, len: u64) -> io::Result<()> {
+        let mut file = self.create_new(name)?;
+        let filled = mapping::allocate(&file, len).and_then(|()| fill(&mut file, len));
+        if filled.is_err() {
+            // Half a file would keep the space that somebody may need to recover.
+            let _ = fs::remove_file(self.at(name));
+        }
+        filled
+    }
+
+    fn append_log(&self, name: &str) -> io::Result<Box<dyn LogFile>> {
+        let file = fs::OpenOptions::new().read(true).write(true).open(self.at(name))?;
+        Ok(Box::new(Appender::new(file, self.route)?))
+    }
+
+    fn view_log(&self, name: &str) -> io::Result<Arc<dyn LogView>> {
+        mapping::view(&fs::File::open(self.at(name))?)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.at(from), self.at(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.at(name))
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        fs::File::open(&self.path)?.sync_all()
+    }
+
+    fn random(&self) -> u64 {
+        use std::hash::{BuildHasher, Hasher};
+        // The standard library seeds these from the operating system.
+        std::hash::RandomState::new().build_hasher().finish()
+    }
+
+    fn lock(&self, owner: &str) -> Result<Box<dyn Lock>, LockError> {
+        let path = self.at(LOCK_FILE);
+        let mut file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => {
+                let mut owner = String::new();
+                file.read_to_string(&mut owner)?;
+                return Err(LockError::Held { owner: owner.trim_end().to_owned() });
+            }
+            Err(fs::TryLockError::Error(error)) => return Err(error.into()),
+        }
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "{owner}")?;
+        Ok(Box::new(DirLock { _file: file }))
+    }
+}
+
+/// Writes zeros over all of a new file and makes them durable.
+fn fill(file: &mut fs::File, len: u64) -> io::Result<()> {
+    let mut at = 0;
+    while at < len {
+        let part = (len - at).min(ZEROS.len() as u64);
+        file.write_all_at(&ZEROS[..part as usize], at)?;
+        at += part;
+    }
+    file.sync_all()
+}
+
+/// The lock file, open: the kernel drops the lock with it.
+#[derive(Debug)]
+struct DirLock {
+    _file: fs::File,
+}
+
+impl Lock for DirLock {}
+
+impl File for fs::File {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.read_exact_at(buf, offset)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.write_all_at(bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_all()
+    }
+}

@@ -1,0 +1,236 @@
+//! A simulated drive as a store uses it, until the next crash.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::drive::NameChange;
+use super::{Operation, SimDisk};
+use crate::disk::{Disk, File, Lock, LockError, LogFile, LogView};
+
+/// A store's use of the drive between two crashes.
+#[derive(Clone, Debug)]
+pub(super) struct Mounted {
+    disk: SimDisk,
+    epoch: u64,
+}
+
+impl Mounted {
+    pub(super) fn new(disk: SimDisk) -> Mounted {
+        let epoch = disk.state.lock().epoch;
+        Mounted { disk, epoch }
+    }
+
+    fn handle(&self, inode: u64) -> Handle {
+        Handle { mounted: self.clone(), inode, at: 0 }
+    }
+}
+
+impl Disk for Mounted {
+    fn list(&self) -> io::Result<Vec<String>> {
+        let state = self.disk.state.lock();
+        state.check(self.epoch)?;
+        Ok(state.names.keys().cloned().collect())
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
+        let mut state = self.disk.state.lock();
+        state.begin_whole(self.epoch, Operation::Create, name)?;
+        let inode = state.create(name, 0)?;
+        drop(state);
+        Ok(Box::new(self.handle(inode)))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn File>> {
+        let state = self.disk.state.lock();
+        state.check(self.epoch)?;
+        let inode = state.find(name)?;
+        drop(state);
+        Ok(Box::new(self.handle(inode)))
+    }
+
+    fn create_log(&self, name: &str, len: u64) -> io::Result<()> {
+        let mut state = self.disk.state.lock();
+        state.begin_whole(self.epoch, Operation::Create, name)?;
+        let inode = state.create(name, len)?;
+        let synced = state.sync(self.epoch, inode);
+        if synced.is_err() && !state.powerless {
+            state.names.remove(name);
+            state.pending.push(NameChange::Remove { name: name.to_owned() });
+        }
+        synced
+    }
+
+    fn append_log(&self, name: &str) -> io::Result<Box<dyn LogFile>> {
+        let state = self.disk.state.lock();
+        state.check(self.epoch)?;
+        let inode = state.find(name)?;
+        drop(state);
+        Ok(Box::new(self.handle(inode)))
+    }
+
+    fn view_log(&self, name: &str) -> io::Result<Arc<dyn LogView>> {
+        let state = self.disk.state.lock();
+        state.check(self.epoch)?;
+        let content = &state.inodes[&state.find(name)?].cache;
+        Ok(Arc::new(Copied(Bytes::copy_from_slice(content))))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.disk.state.lock();
+        state.begin_whole(self.epoch, Operation::Rename, from)?;
+        let inode = state.find(from)?;
+        let change = NameChange::Move { from: from.to_owned(), to: to.to_owned(), inode };
+        change.clone().apply(&mut state.names);
+        state.pending.push(change);
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut state = self.disk.state.lock();
+        state.begin_whole(self.epoch, Operation::Remove, name)?;
+        state.find(name)?;
+        state.names.remove(name);
+        state.pending.push(NameChange::Remove { name: name.to_owned() });
+        Ok(())
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        let mut state = self.disk.state.lock();
+        state.begin_whole(self.epoch, Operation::SyncDir, "")?;
+        state.pending.clear();
+        state.synced_names = state.names.clone();
+        Ok(())
+    }
+
+    fn random(&self) -> u64 {
+        self.disk.state.lock().rng.u64(..)
+    }
+
+    fn lock(&self, owner: &str) -> Result<Box<dyn Lock>, LockError> {
+        let mut state = self.disk.state.lock();
+        state.check(self.epoch)?;
+        if let Some(owner) = state.owner.clone() {
+            return Err(LockError::Held { owner });
+        }
+        state.owner = Some(owner.to_owned());
+        Ok(Box::new(SimLock(self.clone())))
+    }
+}
+
+#[derive(Debug)]
+struct SimLock(Mounted);
+
+impl Lock for SimLock {}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        let mut state = self.0.disk.state.lock();
+        if state.epoch == self.0.epoch {
+            state.owner = None;
+        }
+    }
+}
+
+/// An open file.
+#[derive(Clone, Debug)]
+struct Handle {
+    mounted: Mounted,
+    inode: u64,
+    /// For a log file, how much was appended.
+    at: u64,
+}
+
+impl File for Handle {
+    fn len(&self) -> io::Result<u64> {
+        let state = self.mounted.disk.state.lock();
+        state.check(self.mounted.epoch)?;
+        Ok(state.inodes[&self.inode].cache.len() as u64)
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let state = self.mounted.disk.state.lock();
+        state.check(self.mounted.epoch)?;
+        let content = &state.inodes[&self.inode].cache;
+        let start = offset as usize;
+        let part = start.checked_add(buf.len()).and_then(|end| content.get(start..end));
+        buf.copy_from_slice(part.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.mounted.disk.state.lock();
+        state.write(self.mounted.epoch, self.inode, offset, bytes)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.mounted.disk.state.lock().sync(self.mounted.epoch, self.inode)
+    }
+}
+
+impl LogFile for Handle {
+    fn len(&self) -> u64 {
+        let state = self.mounted.disk.state.lock();
+        state.inodes.get(&self.inode).map_or(0, |inode| inode.cache.len() as u64)
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.len() as u64 > LogFile::len(self).saturating_sub(self.at) {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.write_at(self.at, bytes)?;
+        self.at += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        File::sync(self)
+    }
+
+    fn seal(&mut self) -> io::Result<()> {
+        self.at = LogFile::len(self);
+        Ok(())
+    }
+
+    fn view(&self) -> Arc<dyn LogView> {
+        Arc::new(self.clone())
+    }
+}
+
+impl LogView for Handle {
+    fn len(&self) -> u64 {
+        LogFile::len(self)
+    }
+
+    fn bytes(&self, range: Range<u64>) -> Option<Bytes> {
+        let state = self.mounted.disk.state.lock();
+        let content = &state.inodes.get(&self.inode)?.cache;
+        let part = content.get(range.start as usize..range.end as usize)?;
+        Some(Bytes::copy_from_slice(part))
+    }
+
+    fn is_lent(&self) -> bool {
+        false
+    }
+}
+
+/// A file's content as it was when it was opened.
+#[derive(Debug)]
+struct Copied(Bytes);
+
+impl LogView for Copied {
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn bytes(&self, range: Range<u64>) -> Option<Bytes> {
+        let (start, end) = (range.start as usize, range.end as usize);
+        (start <= end && end <= self.0.len()).then(|| self.0.slice(start..end))
+    }
+
+    fn is_lent(&self) -> bool {
+        !self.0.is_unique()
+    }
+}

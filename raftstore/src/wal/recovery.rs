@@ -1,0 +1,380 @@
+//! Opening a log: what is there, what of it holds, and a fresh segment to go on in.
+//!
+//! 1. Read all headers: right store, no segment missing.
+//! 2. Find the tail of the last segment: torn or damaged ([`super`] says how they are told apart).
+//! 3. Start a new segment with the tail's records that nothing proves durable.
+//! 4. Replay: every segment up to where the next one's header says it ends.
+//!
+//! Nothing is changed before step 3, and step 3 is one rename. So a crash at any point is followed
+//! by the same recovery, or by one that finds its work done.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::RwLock;
+
+use crate::codec::Decoder;
+use crate::disk::{Disk, Identity, LogView};
+use crate::region::RegionId;
+
+use super::batch::{self, Changes};
+use super::error::{Damage, WalError};
+use super::format::{
+    FORMAT, HEADER_BYTES, HeaderError, RECORD_HEADER_BYTES, Record, RecordKind, Records,
+    SegmentHeader,
+};
+use super::index::{GroupLog, LogIndex};
+use super::segment::{PREPARE, Preparer, RECYCLED, SPARE, Spare, segment_id, segment_name};
+use super::writer::{Active, Scratch};
+use super::{Lsn, Wal, WalOptions, WalStats};
+
+/// What opening found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Every group the log knows.
+    pub groups: BTreeMap<RegionId, GroupLog>,
+    /// The tail that was cut off, if a crash left one.
+    pub torn: Option<Torn>,
+    /// Records replayed.
+    pub records: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// The end of a log that a crash left half written. None of it was ever promised to anybody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Torn {
+    /// In which file.
+    pub file: String,
+    /// From where on.
+    pub offset: u64,
+    /// How many bytes had been written behind, as far as can be told.
+    pub bytes: u64,
+}
+
+impl Wal {
+    /// Opens the log on `disk`, or makes one. When this returns, all that was recovered is
+    /// durable.
+    ///
+    /// # Errors
+    /// - [`WalError::Corrupt`], [`WalError::Gap`]: something durable is missing or changed. The
+    ///   store must not start from what is left.
+    /// - [`WalError::Foreign`], [`WalError::Version`]: it is not a log for this store or program.
+    /// - [`WalError::Full`], [`WalError::Io`]: the disk; nothing was changed.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        identity: &Identity,
+        options: WalOptions,
+    ) -> Result<(Wal, Recovered), WalError> {
+        let names = disk.list().map_err(|error| WalError::io("list", "", error))?;
+        let mut segments = load(disk.as_ref(), identity, &names)?;
+        let plan = Plan::of(identity, &segments, &options, disk.random())?;
+        let preparer = Preparer::new(
+            Arc::clone(&disk),
+            options.segment_bytes(),
+            spares(disk.as_ref(), &names)?,
+        );
+        let active = preparer.take(plan.bytes(), |spare| {
+            Active::start(disk.as_ref(), spare, plan.header, &mut |active| plan.fill(active))
+        })?;
+        if plan.replaces_last {
+            segments.pop();
+        }
+        let (index, mut recovered) = replay(&segments, &active)?;
+        recovered.torn = plan.torn.clone();
+        recovered.groups = index.logs()?;
+        let appended = plan.header.watermark;
+        let torn_bytes = plan.torn.map_or(0, |torn| torn.bytes);
+        let wal = Wal {
+            disk,
+            identity: *identity,
+            options,
+            preparer,
+            index: Arc::new(RwLock::new(index)),
+            active,
+            appended,
+            durable: appended,
+            poisoned: false,
+            stats: WalStats { torn_bytes, segments_started: 1, syncs: 1, ..WalStats::default() },
+            scratch: Scratch::default(),
+        };
+        Ok((wal, recovered))
+    }
+}
+
+/// A segment as it was found.
+struct Found {
+    header: SegmentHeader,
+    name: String,
+    view: Arc<dyn LogView>,
+    content: Bytes,
+}
+
+fn load(disk: &dyn Disk, identity: &Identity, names: &[String]) -> Result<Vec<Found>, WalError> {
+    let mut segments: Vec<Found> = Vec::new();
+    for name in names {
+        let Some(id) = segment_id(name) else { continue };
+        let found = load_one(disk, identity, name)?;
+        let corrupt = |reason| Err(WalError::corrupt(name, 0, reason));
+        if found.header.segment != id {
+            return corrupt(Damage::Misplaced { found: found.header.segment });
+        }
+        let expected = segments.last().map_or(id, |last| last.header.segment + 1);
+        if id != expected {
+            return corrupt(Damage::Missing { missing: expected });
+        }
+        segments.push(found);
+    }
+    Ok(segments)
+}
+
+fn load_one(disk: &dyn Disk, identity: &Identity, name: &str) -> Result<Found, WalError> {
+    let view = disk.view_log(name).map_err(|error| WalError::io("open", name, error))?;
+    let content = view.bytes(0..view.len()).unwrap_or_default();
+    let header = SegmentHeader::decode(&content).map_err(|error| match error {
+        HeaderError::Version(found) => {
+            WalError::Version { file: name.to_owned(), found, known: FORMAT }
+        }
+        HeaderError::Damaged(reason) => WalError::corrupt(name, 0, reason),
+    })?;
+    if !header.is_of(identity) {
+        let SegmentHeader { store, cluster, .. } = header;
+        return Err(WalError::Foreign { file: name.to_owned(), store, cluster });
+    }
+    Ok(Found { header, name: name.to_owned(), view, content })
+}
+
+/// The prepared files; what was being prepared when the store ended is removed.
+fn spares(disk: &dyn Disk, names: &[String]) -> Result<Vec<Spare>, WalError> {
+    let mut spares = Vec::new();
+    for name in names {
+        if name == PREPARE {
+            disk.remove(name).map_err(|error| WalError::io("remove", name, error))?;
+        }
+        for known in [RECYCLED, SPARE] {
+            if name == known {
+                let view =
+                    disk.view_log(name).map_err(|error| WalError::io("open", name, error))?;
+                spares.push(Spare { name: known, bytes: view.len(), used: true });
+            }
+        }
+    }
+    Ok(spares)
+}
+
+/// How the log goes on: the new segment, and what it starts with.
+struct Plan {
+    header: SegmentHeader,
+    /// Records of the last segment that are written again, with their payloads.
+    moved: Vec<(Record, Bytes)>,
+    /// Whether the new segment takes the last one's place.
+    replaces_last: bool,
+    torn: Option<Torn>,
+    segment_bytes: u64,
+}
+
+impl Plan {
+    fn of(
+        identity: &Identity,
+        segments: &[Found],
+        options: &WalOptions,
+        salt: u64,
+    ) -> Result<Plan, WalError> {
+        let segment_bytes = options.segment_bytes();
+        let Some(last) = segments.last() else {
+            let header = SegmentHeader {
+                store: identity.store,
+                cluster: identity.cluster,
+                segment: 1,
+                salt,
+                first: Lsn(1),
+                watermark: Lsn(0),
+                previous_end: 0,
+                previous_chain: 0,
+                recycled: false,
+            };
+            let (moved, replaces_last, torn) = (Vec::new(), false, None);
+            return Ok(Plan { header, moved, replaces_last, torn, segment_bytes });
+        };
+        let tail = Tail::of(last)?;
+        let used = tail.records.last().map_or(HEADER_BYTES, Record::end) - HEADER_BYTES;
+        let replaces_last = used as u64 <= segment_bytes / 4;
+        let kept = if replaces_last { 0 } else { tail.proven };
+        let moved = &tail.records[kept..];
+        let end = tail.records[..kept].last();
+        let before = end.map_or(last.header.first.previous(), |record| record.lsn);
+        let mut header = SegmentHeader {
+            salt,
+            watermark: moved.last().map_or(before, |record| record.lsn),
+            recycled: false,
+            ..last.header
+        };
+        if !replaces_last {
+            header.segment += 1;
+            header.first = before.next();
+            header.previous_end = end.map_or(HEADER_BYTES, Record::end) as u64;
+            header.previous_chain = end.map_or(last.header.chain(), |record| record.chain);
+        }
+        let with_payload = |record: &Record| {
+            let payload = record.payload()..record.payload() + record.payload_bytes;
+            (*record, last.content.slice(payload))
+        };
+        let moved = moved.iter().map(with_payload).collect();
+        Ok(Plan { header, moved, replaces_last, torn: tail.torn, segment_bytes })
+    }
+
+    /// How long the new segment must be at least.
+    fn bytes(&self) -> u64 {
+        let moved = self.moved.iter().map(|(record, _)| (record.end() - record.offset) as u64);
+        self.segment_bytes.max(HEADER_BYTES as u64 + moved.sum::<u64>())
+    }
+
+    fn fill(&self, active: &mut Active) -> std::io::Result<()> {
+        let watermark = self.header.first.previous();
+        let mut buffer = Vec::new();
+        for (record, payload) in &self.moved {
+            buffer.clear();
+            buffer.resize(RECORD_HEADER_BYTES, 0);
+            buffer.extend_from_slice(payload);
+            active.append(&mut buffer, record.kind, (record.lsn, watermark))?;
+        }
+        Ok(())
+    }
+}
+
+/// The records of the last segment that count.
+struct Tail {
+    records: Vec<Record>,
+    /// How many of them, from the first on, a watermark covers.
+    proven: usize,
+    torn: Option<Torn>,
+}
+
+impl Tail {
+    fn of(last: &Found) -> Result<Tail, WalError> {
+        let mut reader = Records::new(&last.content, &last.header);
+        let mut records = Vec::new();
+        let reason = loop {
+            match reader.next_record() {
+                Ok(record) => records.push(record),
+                Err(reason) => break reason,
+            }
+        };
+        let (end, watermark) = (reader.offset(), reader.watermark());
+        let rest = reader.rest(last.header.recycled);
+        if rest.damaged {
+            return Err(WalError::corrupt(&last.name, end as u64, reason));
+        }
+        let complete = complete_len(&records);
+        let cut = records.get(complete).map_or(end, |record| record.offset);
+        records.truncate(complete);
+        let torn = (rest.end > cut).then(|| Torn {
+            file: last.name.clone(),
+            offset: cut as u64,
+            bytes: (rest.end - cut) as u64,
+        });
+        let proven = records.partition_point(|record| record.lsn <= watermark);
+        Ok(Tail { records, proven, torn })
+    }
+}
+
+/// How many records there are before a batch whose end is missing.
+fn complete_len(records: &[Record]) -> usize {
+    let mut complete = 0;
+    let mut open = records.first().is_some_and(|first| first.kind == RecordKind::Continue);
+    for (n, record) in records.iter().enumerate() {
+        match record.kind {
+            RecordKind::Begin => open = true,
+            RecordKind::Continue => {}
+            RecordKind::Whole | RecordKind::End | RecordKind::Mark => open = false,
+        }
+        if !open {
+            complete = n + 1;
+        }
+    }
+    complete
+}
+
+/// Applies all records in their physical order.
+fn replay(segments: &[Found], active: &Active) -> Result<(LogIndex, Recovered), WalError> {
+    let mut replay = Replay::default();
+    // A batch may have begun in a segment that was dropped after all of it had been written; what
+    // of it was still needed there was carried on.
+    let oldest = segments.first().map_or(&active.header, |first| &first.header);
+    let begun_before = oldest.segment > 1;
+    replay.open = begun_before.then(Vec::new);
+    let nexts = segments.iter().skip(1).map(|next| &next.header).chain([&active.header]);
+    for (segment, next) in segments.iter().zip(nexts) {
+        let Found { header, name, view, content } = segment;
+        replay.index.add_segment(header.segment, Arc::clone(view), view.len());
+        let records = replay.segment(header, name, content, next.previous_end)?;
+        let follows = records.chain() == next.previous_chain && records.next_lsn() == next.first;
+        if !follows {
+            return Err(WalError::corrupt(name, next.previous_end, Damage::Chain));
+        }
+    }
+    let (header, view) = (&active.header, active.file.view());
+    let content = view.bytes(0..active.at).unwrap_or_default();
+    replay.index.add_segment(header.segment, Arc::clone(&view), active.file.len());
+    replay.segment(header, &segment_name(header.segment), &content, active.at)?;
+    Ok((replay.index, replay.recovered))
+}
+
+#[derive(Default)]
+struct Replay {
+    index: LogIndex,
+    recovered: Recovered,
+    /// The records of a batch whose end has not come yet.
+    open: Option<Vec<(u64, Changes)>>,
+}
+
+impl Replay {
+    fn segment<'a>(
+        &mut self,
+        header: &SegmentHeader,
+        name: &str,
+        content: &'a Bytes,
+        end: u64,
+    ) -> Result<Records<'a>, WalError> {
+        let mut records = Records::new(content, header);
+        while (records.offset() as u64) < end {
+            let at = records.offset() as u64;
+            let corrupt = |reason| WalError::corrupt(name, at, reason);
+            let record = records.next_record().map_err(corrupt)?;
+            let payload = content.slice(record.payload()..record.payload() + record.payload_bytes);
+            self.record(header.segment, &record, payload).map_err(corrupt)?;
+        }
+        if records.offset() as u64 != end {
+            return Err(WalError::corrupt(name, end, Damage::Chain));
+        }
+        Ok(records)
+    }
+
+    fn record(&mut self, segment: u64, record: &Record, payload: Bytes) -> Result<(), Damage> {
+        self.recovered.records += 1;
+        self.recovered.bytes += (record.end() - record.offset) as u64;
+        if record.kind == RecordKind::Mark {
+            self.open = None;
+            return Ok(());
+        }
+        let mut changes = batch::decode(Decoder::new(payload)).map_err(Damage::Undecodable)?;
+        changes.place(segment, record.offset as u64);
+        match (record.kind, &mut self.open) {
+            (RecordKind::Begin, open) => *open = Some(vec![(segment, changes)]),
+            (RecordKind::Continue, Some(open)) => open.push((segment, changes)),
+            (RecordKind::End, open) => {
+                let begun = open.take().ok_or(Damage::Batch)?;
+                for (segment, changes) in begun.into_iter().chain([(segment, changes)]) {
+                    self.index.apply(&changes, segment);
+                }
+            }
+            (RecordKind::Whole | RecordKind::Mark, open) => {
+                *open = None;
+                self.index.apply(&changes, segment);
+            }
+            (RecordKind::Continue, None) => return Err(Damage::Batch),
+        }
+        Ok(())
+    }
+}

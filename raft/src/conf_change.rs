@@ -159,3 +159,6 @@ impl ConfChange {
         Ok(ConfChange { transition, changes, context: data.slice(end..) })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -340,3 +340,6 @@ impl fmt::Debug for Entries {
         f.debug_list().entries(self.runs()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -438,3 +438,6 @@ impl Log {
         self.trim();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -307,3 +307,6 @@ impl fmt::Display for Membership {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

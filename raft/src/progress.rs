@@ -349,3 +349,6 @@ impl ProgressMap {
         self.0.retain(|(id, _)| keep(*id));
     }
 }
+
+#[cfg(test)]
+mod tests;

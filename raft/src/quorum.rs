@@ -177,3 +177,6 @@ impl Joint {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

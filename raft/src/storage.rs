@@ -196,3 +196,6 @@ impl Storage for MemStorage {
         Ok(log.snapshot.clone())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -138,3 +138,6 @@ impl Terms {
         LogId::new(0, self.compacted.index.saturating_sub(1))
     }
 }
+
+#[cfg(test)]
+mod tests;

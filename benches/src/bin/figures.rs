@@ -1,0 +1,30 @@
+//! Prints this project's cells of a comparison: `figures SUBCOMMAND [OPTIONS]`. See the library.
+
+use std::process::ExitCode;
+
+use benches::options::{Cli, What};
+use clap::Parser;
+
+fn main() -> ExitCode {
+    // Whatever is not understood: usage, and exit 2.
+    let measured = match Cli::parse().what {
+        What::Core(options) => {
+            benches::core::run(&options);
+            true
+        }
+        What::CoreFixed(options) => {
+            let known = benches::core::run_fixed(&options);
+            if !known {
+                eprintln!("error: no subject is called {:?}", options.subject);
+                return ExitCode::from(2);
+            }
+            known
+        }
+        What::Idle(options) => {
+            benches::idle::run(&options);
+            true
+        }
+        What::Memory(options) => benches::memory::run(&options),
+    };
+    if measured { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,214 @@
+//! A whole group in one thread: no disk, no network, nothing encoded, messages moved by hand.
+//!
+//! What is measured with it is the core and the least that an application has to do around it:
+//! store what is to be written in a [`MemStorage`], pass messages on, count what is applied.
+
+use bytes::Bytes;
+use raft::{ConfState, Config, Entry, MemStorage, Message, NodeId, RawNode, Ready, RoleKind};
+
+/// The log is compacted every so many entries.
+const COMPACT_EVERY: u64 = 2048;
+
+/// How a round's entries are proposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Propose {
+    /// One call an entry.
+    Each,
+    /// One call for all of them.
+    Many,
+}
+
+struct Node {
+    raft: RawNode,
+    storage: MemStorage,
+    inbox: Vec<Message>,
+}
+
+/// A group whose first node leads.
+pub struct Cluster {
+    nodes: Vec<Node>,
+    propose: Propose,
+    /// An empty buffer that takes the place of the inbox that is being emptied.
+    spare: Vec<Message>,
+    since_compacted: u64,
+}
+
+/// Who is at that place of [`Cluster::nodes`].
+fn id_at(place: usize) -> NodeId {
+    NodeId::new(place as u64 + 1).expect("a place and one is not zero")
+}
+
+/// A log of a group of that many voters in which nothing has happened yet.
+#[must_use]
+pub fn empty_log(voters: usize) -> MemStorage {
+    MemStorage::with_conf_state(ConfState::of_voters((0..voters).map(id_at)))
+}
+
+/// Settings under which nothing but the workload happens: elections are far away, and appends are
+/// as large as they come.
+#[must_use]
+pub fn fast_config(id: NodeId) -> Config {
+    Config { election_ticks: 1_000_000, append_bytes_max: u64::MAX, ..Config::new(id) }
+}
+
+impl Cluster {
+    /// A group of that many nodes, the first of them elected.
+    ///
+    /// # Panics
+    /// If it is not: then the core does not work, and there is nothing to measure.
+    #[must_use]
+    pub fn new(size: usize, propose: Propose, config: impl Fn(NodeId) -> Config) -> Cluster {
+        let node = |place| {
+            let storage = empty_log(size);
+            let raft = RawNode::new(config(id_at(place)), Box::new(storage.clone()))
+                .expect("an empty log is a good one");
+            Node { raft, storage, inbox: Vec::new() }
+        };
+        let nodes = (0..size).map(node).collect();
+        let mut cluster = Cluster { nodes, propose, spare: Vec::new(), since_compacted: 0 };
+        cluster.leader().campaign();
+        cluster.pump();
+        assert_eq!(cluster.leader().role(), RoleKind::Leader, "the first node was elected");
+        cluster
+    }
+
+    /// The node that leads.
+    pub fn leader(&mut self) -> &mut RawNode {
+        &mut self.nodes[0].raft
+    }
+
+    /// The first node that follows.
+    pub fn follower(&mut self) -> &mut RawNode {
+        &mut self.nodes[1].raft
+    }
+
+    /// The node that leads, without the others.
+    #[must_use]
+    pub fn into_leader(mut self) -> RawNode {
+        self.nodes.swap_remove(0).raft
+    }
+
+    /// Proposes `batch` entries, each with its own copy of the payload, as a client would hand them
+    /// over, and moves messages until nothing is left to do. Gives how many entries the leader
+    /// handed out as committed. The log is compacted now and then, so that nothing grows.
+    pub fn round(&mut self, payload: &[u8], batch: usize) -> u64 {
+        self.offer(payload, batch);
+        self.settle()
+    }
+
+    /// The rest of a round after [`Cluster::offer`].
+    pub fn settle(&mut self) -> u64 {
+        let committed = self.pump();
+        self.since_compacted += committed;
+        if self.since_compacted >= COMPACT_EVERY {
+            self.compact();
+        }
+        committed
+    }
+
+    /// Only proposes.
+    ///
+    /// # Panics
+    /// If the leader refuses.
+    pub fn offer(&mut self, payload: &[u8], batch: usize) {
+        let leader = &mut self.nodes[0].raft;
+        let copy = || Bytes::from(payload.to_vec());
+        match self.propose {
+            Propose::Each => {
+                for _ in 0..batch {
+                    leader.propose(copy()).expect("the leader takes it");
+                }
+            }
+            Propose::Many => {
+                let entries = (0..batch).map(|_| Entry::normal(copy())).collect();
+                leader.propose_entries(entries).expect("the leader takes them");
+            }
+        }
+    }
+
+    /// Moves messages until all nodes are quiet; gives what the leader handed out as committed.
+    ///
+    /// # Panics
+    /// If a message is refused.
+    pub fn pump(&mut self) -> u64 {
+        let mut committed = 0;
+        loop {
+            let mut quiet = true;
+            for at in 0..self.nodes.len() {
+                let mut inbox =
+                    std::mem::replace(&mut self.nodes[at].inbox, std::mem::take(&mut self.spare));
+                let node = &mut self.nodes[at];
+                for message in inbox.drain(..) {
+                    node.raft.step(message).expect("messages of a healthy group are good");
+                }
+                self.spare = inbox;
+                if node.raft.has_ready() {
+                    quiet = false;
+                    let applied = self.work(at);
+                    committed += if at == 0 { applied } else { 0 };
+                }
+            }
+            if quiet {
+                return committed;
+            }
+        }
+    }
+
+    /// What an application does with one `Ready`; gives how many entries it applied.
+    fn work(&mut self, at: usize) -> u64 {
+        let node = &mut self.nodes[at];
+        let Ready { messages, write, apply, .. } = node.raft.ready();
+        let promises = write.map(|write| {
+            node.storage.append(write.entries());
+            if let Some(hard_state) = write.hard_state() {
+                node.storage.set_hard_state(hard_state);
+            }
+            node.raft.persisted(write.synced())
+        });
+        let mut applied = 0;
+        if let Some(apply) = apply {
+            applied = apply.entries().len() as u64;
+            let switched = node.raft.applied(apply.done()).expect("no membership is changed");
+            debug_assert_eq!(switched, None);
+        }
+        for message in messages.into_iter().chain(promises.into_iter().flatten()) {
+            self.nodes[(message.to.get() - 1) as usize].inbox.push(message);
+        }
+        applied
+    }
+
+    /// Drops what all nodes have applied.
+    ///
+    /// # Panics
+    /// If there is nothing to drop.
+    pub fn compact(&mut self) {
+        self.since_compacted = 0;
+        let applied = self.nodes.iter().map(|node| node.raft.applied_index());
+        let to = applied.min().expect("a group has nodes");
+        for node in &mut self.nodes {
+            node.raft.compact(to).expect("what is applied can be compacted");
+            node.storage.compact(to).expect("what is applied is stored");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_entry_of_a_round_is_committed_and_applied_everywhere() {
+        for propose in [Propose::Each, Propose::Many] {
+            let mut cluster = Cluster::new(3, propose, fast_config);
+            let before = cluster.leader().applied_index();
+            for batch in [1, 64, 1024, 1024, 1024] {
+                assert_eq!(cluster.round(&[7; 16], batch), batch as u64);
+            }
+            let applied = before + 1 + 64 + 3 * 1024;
+            for node in &cluster.nodes {
+                assert_eq!(node.raft.applied_index(), applied, "{:?}", node.raft.id());
+                assert!(node.storage.compacted().index > 2048, "the log does not grow");
+            }
+        }
+    }
+}

@@ -56,6 +56,10 @@ pub struct Config {
     /// Send an append for each proposal at once, instead of one for all proposals since the last
     /// `ready()`. What etcd does; slower.
     pub eager_appends: bool,
+    /// Do not tell followers of a new commit index by an append of its own, but with the next
+    /// entries or the next heartbeat. Halves the messages of a group with one write at a time;
+    /// followers apply later by up to `heartbeat_ticks`.
+    pub skip_commit_broadcast: bool,
     /// Hand out committed entries before this server's own disk has them. They are durable on a
     /// majority, so nothing is lost, but the state machine may then be ahead of the local log
     /// after a crash. Applications that store, then apply, one `Ready` at a time want this.
@@ -95,6 +99,7 @@ impl Config {
             pre_vote: true,
             check_quorum: true,
             eager_appends: false,
+            skip_commit_broadcast: false,
             apply_unpersisted: false,
             disable_conf_change_validation: false,
             step_down_on_removal: true,

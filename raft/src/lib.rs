@@ -30,7 +30,7 @@
 //! | inputs, and the table of roles and messages | `raft`, `step` | Figure 2 |
 //! | elections: timers, campaigns, votes, leases | `election` | §5.2, §5.4.1, T§9.6, T§4.2.3 |
 //! | replication: appends and heartbeats, both ends | `replication`, [`progress`] | §5.3, T§10.2 |
-//! | the commit rule | `commit`, [`quorum`] | §5.3, §5.4.2 |
+//! | the commit rule; commit in two data centres | `commit`, [`quorum`], `group_commit` | §5.3, §5.4.2 |
 //! | the log, its cursors, and the terms in it | `log`, [`Terms`], [`storage`] | §5.3 |
 //! | membership: who, and how it changes | [`membership`], `membership_change`, [`conf_change`] | §6, T§4 |
 //! | snapshots | `snapshot` | §7 |
@@ -136,6 +136,7 @@ pub mod types;
 
 mod commit;
 mod election;
+mod group_commit;
 mod invariants;
 mod log;
 mod membership_change;
@@ -156,6 +157,7 @@ pub use entry::{Entries, Entry, EntryKind, EntryRef, NotConsecutive, Run};
 pub use error::{
     CompactError, ConfChangeError, NewError, ProposeError, ReadError, StepError, StorageError,
 };
+pub use group_commit::GroupId;
 pub use log::Terms;
 pub use membership::Membership;
 pub use message::{AppendReply, Body, Message};

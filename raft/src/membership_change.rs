@@ -1,6 +1,5 @@
 //! Membership changes as they are proposed and as they take effect (§6, T§4).
 
-use crate::commit;
 use crate::conf_change::ConfChange;
 use crate::entry::Entry;
 use crate::error::ConfChangeError;
@@ -55,10 +54,7 @@ impl Raft {
             };
         }
         // The quorum may have become smaller: more may be committed now, and more reads confirmed.
-        if commit::advance(server, leader) {
-            read::release_postponed(server, leader);
-            replication::broadcast(server, leader);
-        } else {
+        if !replication::commit_and_tell(server, leader) {
             replication::probe_all(server, leader);
         }
         read::confirm(server, leader);
@@ -66,6 +62,13 @@ impl Raft {
             leader.transferee = None;
         }
         Next::Stay
+    }
+
+    /// What a quorum is has changed, but not the members.
+    pub(crate) fn recount(&mut self) {
+        if let Role::Leader(leader) = &mut self.role {
+            replication::commit_and_tell(&mut self.server, leader);
+        }
     }
 
     /// Everything up to `index` is applied. A leader leaves a joint configuration that is to be

@@ -6,6 +6,7 @@ use crate::conf_change::ConfChange;
 use crate::config::{Config, ConfigError};
 use crate::entry::{Entry, EntryKind};
 use crate::error::{CompactError, ConfChangeError, NewError, ProposeError, ReadError, StepError};
+use crate::group_commit::GroupId;
 use crate::invariants::Invariants;
 use crate::log::{Log, Terms};
 use crate::membership::Membership;
@@ -67,6 +68,7 @@ impl RawNode {
             vote: hard_state.vote,
             log,
             membership,
+            commit_groups: Vec::new(),
             election_elapsed: 0,
             election_timeout: 0,
             random: fastrand::Rng::with_seed(config.seed ^ config.id.get().rotate_left(32)),
@@ -214,6 +216,15 @@ impl RawNode {
         config.validate()?;
         self.raft.server.config = config;
         Ok(())
+    }
+
+    /// From now on commits only what voters of two groups have, if a majority has it, too; members
+    /// that are not named are in no group. Nobody named: a majority decides alone, as usual.
+    /// Groups are this server's own setting, so give them to all that may lead.
+    pub fn set_commit_groups(&mut self, groups: impl IntoIterator<Item = (NodeId, GroupId)>) {
+        self.raft.server.commit_groups = groups.into_iter().collect();
+        self.raft.recount();
+        self.observe();
     }
 
     /// A follower forgets who leads, and so may vote before the leader's lease is over. For

@@ -270,16 +270,28 @@ fn on_accepted(server: &mut Server, leader: &mut Leader, from: NodeId, index: In
     }
     let is_other = from != server.id();
     let can_bump = pr.can_bump_commit(server.log.committed());
-    if commit::advance(server, leader) {
-        read::release_postponed(server, leader);
-        broadcast(server, leader);
-    } else if is_other && can_bump {
+    if !commit_and_tell(server, leader) && is_other && can_bump {
         request_append(server, leader, from, true);
     }
     if is_other {
         send_while_possible(server, leader, from);
         transfer::on_progress(server, leader, from);
     }
+}
+
+/// Commits what can be, and tells the others unless that is left to the next append or heartbeat.
+/// Says whether the commit index moved.
+pub(crate) fn commit_and_tell(server: &mut Server, leader: &mut Leader) -> bool {
+    if !commit::advance(server, leader) {
+        return false;
+    }
+    read::release_postponed(server, leader);
+    // A membership change takes effect as it is applied, so everybody should hear of it soon.
+    let has_pending_change = leader.pending_conf_index > server.log.applied();
+    if !server.config.skip_commit_broadcast || has_pending_change {
+        broadcast(server, leader);
+    }
+    true
 }
 
 /// The window has opened: entries, as many appends as it takes.

@@ -1,6 +1,7 @@
 //! What every role shares: the persistent state of Figure 2, the log, the members, the clock.
 
 use crate::config::Config;
+use crate::group_commit::Groups;
 use crate::log::Log;
 use crate::membership::Membership;
 use crate::message::{Body, Message};
@@ -28,6 +29,8 @@ pub(crate) struct Server {
     pub(crate) vote: Option<NodeId>,
     pub(crate) log: Log,
     pub(crate) membership: Membership,
+    /// Empty unless group commit is on.
+    pub(crate) commit_groups: Groups,
     /// Ticks since a leader or a candidate we voted for was heard from; on a leader, since it last
     /// made sure of its quorum.
     pub(crate) election_elapsed: u32,

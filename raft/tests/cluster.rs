@@ -155,3 +155,37 @@ fn a_request_may_come_back_to_a_new_leader() {
     assert_eq!(group.applied[&id(3)].last().map(|(_, data)| &data[..]), Some(&b"p"[..]));
     assert_eq!(group.node(2).step(message(Body::TimeoutNow)), Err(StepError::FromMyself));
 }
+
+/// test_skip_bcast_commit.
+#[test]
+fn a_commit_index_that_is_not_told_travels_with_the_next_entries_or_heartbeat() {
+    let mut group = Group::new(3, |c| c.skip_commit_broadcast = true);
+    group.node(1).campaign();
+    group.settle();
+    assert_eq!(group.node(1).commit(), 1);
+    assert_eq!(group.node(2).commit(), 0, "nobody was told");
+    group.node(1).propose(Bytes::from_static(b"x")).expect("taken");
+    group.settle();
+    assert_eq!((group.node(1).commit(), group.node(2).commit()), (2, 1), "told with the entry");
+    (0..2).for_each(|_| group.node(1).tick());
+    group.settle();
+    assert_eq!(group.node(2).commit(), 2, "told by the heartbeat");
+}
+
+/// test_group_commit: a majority in one group commits nothing alone.
+#[test]
+fn with_groups_an_entry_needs_two_of_them() {
+    let mut group = Group::new(3, |c| c.check_quorum = false);
+    let east_and_west = [(1, 1), (2, 1), (3, 2)];
+    let groups = east_and_west.map(|(n, g)| (id(n), raft::GroupId::new(g).expect("not zero")));
+    group.node(1).set_commit_groups(groups);
+    group.node(1).campaign();
+    group.settle();
+    group.cut.push(id(3));
+    group.node(1).propose(Bytes::from_static(b"x")).expect("taken");
+    group.settle();
+    assert_eq!(group.node(1).commit(), 1, "only one group has it");
+    group.node(1).set_commit_groups([]);
+    group.settle();
+    assert_eq!(group.node(1).commit(), 2, "a majority has it");
+}

@@ -10,8 +10,8 @@
 //! | `suite` | which of the three suites a script belongs to |
 //! | `quorum` `confchange` | the two small suites: majorities, configurations |
 //! | `commands` `args` | the commands of the large one, interaction, and their arguments |
-//! | `env` `node` | its world: servers, storages and their threads, messages in flight |
-//! | `describe` `golang` `output` | etcd's notation |
+//! | `env` `node` `disk` | its world: servers, storages and their threads, messages in flight |
+//! | `describe` `ready` `golang` `output` | etcd's notation |
 //! | `safety` | what must hold in every run besides |
 //!
 //! ```
@@ -27,6 +27,7 @@ mod commands;
 mod confchange;
 mod describe;
 mod diff;
+mod disk;
 mod env;
 mod files;
 mod golang;
@@ -34,6 +35,7 @@ mod grammar;
 mod node;
 mod output;
 mod quorum;
+mod ready;
 mod run;
 mod safety;
 mod suite;

@@ -2,6 +2,7 @@
 //!
 //! Exit code 0 if all do, 1 if some do not, 2 if it was called wrongly.
 
+use std::io::{Write as _, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -61,16 +62,18 @@ fn run(paths: &[PathBuf], options: &Options) -> Result<usize, String> {
         }
         files.extend(found);
     }
+    let mut out = stdout().lock();
     let (mut passed, mut failed) = (0, 0);
     for file in files {
         let report = run_file(&file, options).map_err(|e| format!("{}: {e}", file.display()))?;
-        println!("{report}");
+        writeln!(out, "{report}").map_err(|e| format!("standard output: {e}"))?;
         if report.passed() {
             passed += 1;
         } else {
             failed += 1;
         }
     }
-    println!("{passed} passed, {failed} failed");
+    writeln!(out, "{passed} passed, {failed} failed")
+        .map_err(|e| format!("standard output: {e}"))?;
     Ok(failed)
 }

@@ -1,4 +1,11 @@
-//! The commands of interaction scripts.
+//! The commands of interaction scripts: etcd's, and four of ours for what those cannot reach.
+//!
+//! | ours | does |
+//! |---|---|
+//! | `read-index N CONTEXT` | asks N for the index of a linearizable read |
+//! | `report-snapshot A B status=ok` | tells A that its snapshot has reached B; or `status=failed` |
+//! | `restart N` | N loses all but what it stored and applied, its unfinished storage work included |
+//! | `tick N COUNT` | COUNT ticks |
 
 use raft::conf_change::{ConfChange, Transition};
 use raft::{Body, Config, Entry, EntryKind, Message, NodeId, ReadMode, RoleKind, Snapshot};
@@ -15,7 +22,7 @@ use super::suite::Fatal;
 type Command = fn(&mut Env, &Directive) -> Result<(), Stop>;
 
 /// All commands, by name.
-const COMMANDS: [(&str, Command); 22] = [
+const COMMANDS: [(&str, Command); 26] = [
     ("_breakpoint", |_, _| Ok(())),
     ("add-nodes", add_nodes),
     ("campaign", campaign),
@@ -30,11 +37,15 @@ const COMMANDS: [(&str, Command); 22] = [
     ("propose-conf-change", propose_conf_change),
     ("raft-log", raft_log),
     ("raft-state", raft_state),
+    ("read-index", read_index),
+    ("report-snapshot", report_snapshot),
     ("report-unreachable", report_unreachable),
+    ("restart", restart),
     ("send-snapshot", send_snapshot),
     ("set-randomized-election-timeout", set_election_timeout),
     ("stabilize", stabilize),
     ("status", status),
+    ("tick", tick),
     ("tick-election", tick_election),
     ("tick-heartbeat", tick_heartbeat),
     ("transfer-leadership", transfer_leadership),
@@ -290,6 +301,27 @@ fn raft_state(env: &mut Env, _: &Directive) -> Result<(), Stop> {
     Ok(())
 }
 
+fn read_index(env: &mut Env, directive: &Directive) -> Result<(), Stop> {
+    let context = directive.word(1)?.to_owned().into_bytes().into();
+    let asked = env.node_mut(directive.node(0)?)?.raw.read_index(context);
+    asked.map_err(|e| Stop::Error(e.to_string()))
+}
+
+fn report_snapshot(env: &mut Env, directive: &Directive) -> Result<(), Stop> {
+    let (id, peer) = (directive.node(0)?, directive.node(1)?);
+    let arrived = match directive.value("status")? {
+        "ok" => true,
+        "failed" => false,
+        other => return Err(Fatal::new(format!("unknown status {other}")).into()),
+    };
+    env.node_mut(id)?.raw.report_snapshot(peer, arrived);
+    Ok(())
+}
+
+fn restart(env: &mut Env, directive: &Directive) -> Result<(), Stop> {
+    env.restart(directive.node(0)?)
+}
+
 fn report_unreachable(env: &mut Env, directive: &Directive) -> Result<(), Stop> {
     let (id, peer) = (directive.node(0)?, directive.node(1)?);
     env.node(peer)?;
@@ -349,15 +381,24 @@ fn status(env: &mut Env, directive: &Directive) -> Result<(), Stop> {
     Ok(())
 }
 
+fn tick(env: &mut Env, directive: &Directive) -> Result<(), Stop> {
+    let count = directive.number(1)?;
+    tick_times(env, directive, |_| count)
+}
+
 fn tick_election(env: &mut Env, directive: &Directive) -> Result<(), Stop> {
-    tick(env, directive, |config| config.election_ticks)
+    tick_times(env, directive, |config| config.election_ticks)
 }
 
 fn tick_heartbeat(env: &mut Env, directive: &Directive) -> Result<(), Stop> {
-    tick(env, directive, |config| config.heartbeat_ticks)
+    tick_times(env, directive, |config| config.heartbeat_ticks)
 }
 
-fn tick(env: &mut Env, directive: &Directive, ticks: impl Fn(&Config) -> u32) -> Result<(), Stop> {
+fn tick_times(
+    env: &mut Env,
+    directive: &Directive,
+    ticks: impl Fn(&Config) -> u32,
+) -> Result<(), Stop> {
     let id = directive.node(0)?;
     for _ in 0..ticks(&env.node(id)?.config) {
         env.node_mut(id)?.raw.tick();

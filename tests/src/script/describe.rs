@@ -334,3 +334,147 @@ fn describe_progress(progress: &Progress, window: Window) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use raft::conf_change::{ConfChangeSingle, Transition};
+    use raft::{Entries, Run, Snapshot};
+
+    use super::*;
+
+    fn id(n: u64) -> NodeId {
+        NodeId::new(n).unwrap()
+    }
+
+    fn described(body: Body) -> String {
+        Note::of(&Message { from: id(10), to: id(11), term: 3, body }).describe("")
+    }
+
+    fn entries(data: &[&'static str]) -> Entries {
+        let entries: Vec<Entry> = data.iter().map(|&d| Entry::normal(d.into())).collect();
+        Run::new(3, 7, entries).map(Entries::from).unwrap_or_default()
+    }
+
+    #[test]
+    fn messages_show_what_they_have() {
+        let append = |data| Body::AppendEntries {
+            prev: LogId::new(2, 6),
+            entries: entries(data),
+            commit: 5,
+        };
+        let rejected = AppendReply::Rejected { prev: 6, hint: LogId::new(1, 4) };
+        let cases = [
+            (append(&[]), "MsgApp Term:3 Log:2/6 Commit:5"),
+            (append(&["x"]), "MsgApp Term:3 Log:2/6 Commit:5 Entries:[3/7 EntryNormal \"x\"]"),
+            (
+                append(&["x", ""]),
+                "MsgApp Term:3 Log:2/6 Commit:5 Entries:[\n  3/7 EntryNormal \"x\"\n  \
+                 3/8 EntryNormal \"\"\n]",
+            ),
+            (Body::AppendEntriesReply(rejected), "MsgAppResp Term:3 Log:1/6 Rejected (Hint: 4)"),
+            (
+                Body::RequestVoteReply { pre: true, granted: false },
+                "MsgPreVoteResp Term:3 Log:0/0 Rejected (Hint: 0)",
+            ),
+            (Body::Heartbeat { commit: 0, read: 9 }, "MsgHeartbeat Term:3 Log:0/0"),
+            (
+                Body::InstallSnapshot { snapshot: Box::new(Snapshot::default()) },
+                "MsgSnap Term:3 Log:0/0",
+            ),
+        ];
+        for (body, expected) in cases {
+            assert_eq!(described(body), format!("a->b {expected}"));
+        }
+    }
+
+    #[test]
+    fn requests_to_storage_threads_nest_their_responses() {
+        let node = Target::Node(id(1));
+        let mut request = Note::new(node, Target::AppendThread, Kind::STORAGE_APPEND, 2);
+        request.vote = NodeId::new(17);
+        request.commit = 4;
+        let mut snapshot = SnapshotMeta { last: LogId::new(2, 9), ..SnapshotMeta::default() };
+        snapshot.conf_state = ConfState::of_voters([id(10), id(2)]);
+        request.snapshot = Some(snapshot);
+        let mut response = Note::new(Target::AppendThread, node, Kind::STORAGE_APPEND_RESP, 2);
+        response.entries = vec!["a".to_owned(), "b".to_owned()];
+        request.responses = vec![response];
+        let expected = "  1->AppendThread MsgStorageAppend Term:2 Log:0/0 Commit:4 Vote:17
+    Snapshot: Index:9 Term:2 ConfState:Voters:[10 2] VotersOutgoing:[] Learners:[] \
+                        LearnersNext:[] AutoLeave:false Responses:[
+    AppendThread->1 MsgStorageAppendResp Term:2 Log:0/0 Entries:[
+      a
+      b
+    ]
+  ]";
+        assert_eq!(request.describe("  "), expected);
+    }
+
+    #[test]
+    fn entries_show_their_payload_if_there_is_any() {
+        let single = |kind, n| ConfChangeSingle { kind, node: id(n) };
+        let change = ConfChange {
+            transition: Transition::JointExplicit,
+            changes: vec![
+                single(ConfChangeKind::AddNode, 1),
+                single(ConfChangeKind::AddLearnerNode, 2),
+                single(ConfChangeKind::RemoveNode, 30),
+                single(ConfChangeKind::UpdateNode, 4),
+            ],
+            ..ConfChange::default()
+        };
+        let cases = [
+            (EntryKind::ConfChangeV2, change.encode(), "EntryConfChangeV2 v1 l2 r30 u4"),
+            (EntryKind::ConfChangeV2, ConfChange::default().encode(), "EntryConfChangeV2"),
+            (EntryKind::ConfChange, "x".into(), "EntryConfChange not a configuration change"),
+            (EntryKind::Normal, "\"\n".into(), "EntryNormal \"\\\"\\n\""),
+        ];
+        for (kind, data, expected) in cases {
+            assert_eq!(describe_unplaced(&Entry { kind, data }), format!("0/0 {expected}"));
+        }
+    }
+
+    #[test]
+    fn states_leave_out_the_vote_that_was_not_given() {
+        let state = HardState { term: 2, vote: None, commit: 0 };
+        assert_eq!(describe_hard_state(&state), "Term:2 Commit:0");
+        let state = HardState { vote: NodeId::new(10), ..state };
+        assert_eq!(describe_hard_state(&state), "Term:2 Vote:10 Commit:0");
+        let state = SoftState { leader: None, role: RoleKind::PreCandidate };
+        assert_eq!(describe_soft_state(&state), "Lead:0 State:StatePreCandidate");
+    }
+
+    #[test]
+    fn progress_shows_everything_at_once() {
+        let window = Window { appends_max: 1, bytes_max: 0 };
+        let mut progress = Progress::new(4, true);
+        assert_eq!(
+            describe_progress(&progress, window),
+            "StateProbe match=0 next=4 learner inactive"
+        );
+        progress.recent_active = true;
+        progress.become_replicate();
+        if let Flow::Replicate { inflights, paused } = &mut progress.flow {
+            inflights.add(window, 4, 1);
+            *paused = true;
+        }
+        assert_eq!(
+            describe_progress(&progress, window),
+            "StateReplicate match=0 next=1 learner paused inflight=1[full]"
+        );
+        progress.become_snapshot(9);
+        assert_eq!(
+            describe_progress(&progress, window),
+            "StateSnapshot match=0 next=10 learner paused pendingSnap=9"
+        );
+    }
+
+    #[test]
+    fn kinds_are_known_by_name() {
+        assert_eq!(Kind::named("MsgStorageApply"), Some(Kind::STORAGE_APPLY));
+        assert_eq!(Kind::named("msgapp"), None);
+        for kind in [Kind::STORAGE_APPEND, Kind::STORAGE_APPEND_RESP, Kind::STORAGE_APPLY_RESP] {
+            assert_eq!(Kind::named(kind.0), Some(kind));
+        }
+    }
+}

@@ -116,6 +116,16 @@ impl Env {
         Ok(())
     }
 
+    /// Stops a server and starts it again with what it stored and applied. What its storage
+    /// threads had to say is lost, too.
+    pub(super) fn restart(&mut self, id: NodeId) -> Result<(), Stop> {
+        self.node_mut(id)?.restart()?;
+        let own = Target::Node(id);
+        self.flights.retain(|flight| !(flight.note.to == own && flight.is_local()));
+        self.safety.restarted(id);
+        Ok(self.observe(id)?)
+    }
+
     /// All servers' numbers.
     pub(super) fn ids(&self) -> Vec<NodeId> {
         self.nodes.iter().map(Node::id).collect()

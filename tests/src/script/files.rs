@@ -106,7 +106,6 @@ pub fn run_file(path: &Path, options: &Options) -> io::Result<FileReport> {
         Err(e) => not_utf8(&e),
     };
     let verdict = match outcome {
-        Outcome { first: None, .. } => Verdict::Passed,
         // A rewritten file may still fail, where a command makes no sense.
         Outcome { rewritten: Some(text), .. } if options.rewrite => {
             fs::write(path, &text)?;

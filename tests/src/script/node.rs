@@ -6,23 +6,19 @@
 //! and their reports come back as messages.
 
 use std::collections::VecDeque;
-use std::ops::Range;
-use std::sync::Arc;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use raft::progress::Window;
 use raft::{
-    Applied, Apply, Config, Entries, EntryKind, HardState, Index, InitialState, Inspect,
-    MemStorage, Message, NodeId, RawNode, ReadMode, Ready, Report, Snapshot, SnapshotMeta, Storage,
-    StorageError, Write,
+    Applied, Apply, Config, Entries, EntryKind, HardState, Index, Inspect, Message, NodeId,
+    RawNode, ReadMode, Ready, Report, Snapshot, Storage, StorageError, Write, Written,
 };
 
-use super::describe::{
-    Kind, Note, Target, describe_entry, describe_hard_state, describe_snapshot, describe_soft_state,
-};
+use super::describe::Note;
+use super::disk::Disk;
 use super::env::{Flight, Stop};
 use super::output::Output;
+use super::ready::{Shown, append_note, apply_note};
 use super::safety::{Observed, Safety, promised};
 use super::suite::Fatal;
 
@@ -70,34 +66,6 @@ pub(super) enum Cargo {
     Applied(Applied),
 }
 
-/// A log in memory, and the snapshots of the state machine after each applied entry. The latest
-/// of those is what the core gets when it asks for one.
-#[derive(Clone)]
-struct NodeStorage {
-    log: MemStorage,
-    history: Arc<Mutex<Vec<Snapshot>>>,
-}
-
-impl NodeStorage {
-    fn latest(&self) -> Snapshot {
-        self.history.lock().last().cloned().unwrap_or_default()
-    }
-}
-
-impl Storage for NodeStorage {
-    fn initial_state(&self) -> Result<InitialState, StorageError> {
-        self.log.initial_state()
-    }
-
-    fn entries(&self, range: Range<Index>, bytes_max: u64) -> Result<Entries, StorageError> {
-        self.log.entries(range, bytes_max)
-    }
-
-    fn snapshot(&self) -> Result<Snapshot, StorageError> {
-        Ok(self.latest())
-    }
-}
-
 /// Work for a storage thread: the request as it is shown, and what it is about.
 struct Work<T> {
     note: Note,
@@ -108,7 +76,7 @@ struct Work<T> {
 pub(super) struct Node {
     pub(super) raw: RawNode,
     pub(super) config: Config,
-    storage: NodeStorage,
+    disk: Disk,
     is_async: bool,
     /// The hard state handed out last, for what a new one changes.
     handed: HardState,
@@ -123,18 +91,13 @@ impl Node {
         if let Some(words) = refusal(&config) {
             return Err(Stop::Error(words.to_owned()));
         }
-        let log = MemStorage::default();
-        if template.snapshot != Snapshot::default() {
-            log.apply_snapshot(template.snapshot.clone()).map_err(error)?;
-        }
-        let history = Arc::new(Mutex::new(vec![template.snapshot.clone()]));
-        let storage = NodeStorage { log, history };
-        let raw = RawNode::new(config.clone(), Box::new(storage.clone())).map_err(error)?;
+        let disk = Disk::new(&template.snapshot).map_err(error)?;
+        let raw = RawNode::new(config.clone(), Box::new(disk.clone())).map_err(error)?;
         Ok(Node {
             handed: raw.hard_state(),
             raw,
             config,
-            storage,
+            disk,
             is_async: template.is_async,
             append_work: VecDeque::new(),
             apply_work: VecDeque::new(),
@@ -167,19 +130,29 @@ impl Node {
 
     /// The last snapshot of the state machine.
     pub(super) fn latest_snapshot(&self) -> Snapshot {
-        self.storage.latest()
+        self.disk.latest()
+    }
+
+    /// Starts over from what is stored and applied.
+    pub(super) fn restart(&mut self) -> Result<(), Stop> {
+        self.config.applied = self.disk.last_applied().last.index;
+        self.raw = RawNode::new(self.config.clone(), Box::new(self.disk.clone())).map_err(error)?;
+        self.handed = self.raw.hard_state();
+        self.append_work.clear();
+        self.apply_work.clear();
+        Ok(())
     }
 
     // ---- The stored log ----
 
     /// Index of the first entry, whether or not it is there.
     pub(super) fn first(&self) -> Index {
-        self.storage.log.compacted().index + 1
+        self.disk.log.compacted().index + 1
     }
 
     /// Index of the last entry.
     pub(super) fn last(&self) -> Index {
-        self.storage.log.last().index
+        self.disk.log.last().index
     }
 
     /// All entries.
@@ -188,12 +161,12 @@ impl Node {
         if range.is_empty() {
             return Ok(Entries::new());
         }
-        self.storage.log.entries(range, u64::MAX).map_err(|e| Fatal::new(e.to_string()))
+        self.disk.log.entries(range, u64::MAX).map_err(|e| Fatal::new(e.to_string()))
     }
 
     /// Drops the entries up to `to`, in the storage and in the core.
     pub(super) fn compact(&mut self, to: Index) -> Result<(), Stop> {
-        match self.storage.log.compact(to) {
+        match self.disk.log.compact(to) {
             Ok(()) => {}
             Err(StorageError::Compacted) => return Err(error(StorageError::Compacted)),
             // Beyond the end of the log: no answer to that makes sense.
@@ -208,7 +181,7 @@ impl Node {
         let (term, commit) = (self.raw.term(), self.raw.commit());
         safety.observe(Observed { id: self.id(), role: self.raw.role(), term, commit })?;
         let log = self.log()?;
-        safety.stored(Some(self.storage.log.compacted().term), &log)?;
+        safety.stored(Some(self.disk.log.compacted().term), &log)?;
         // Beyond what is stable, the storage may have what the core has replaced already.
         let settled = commit.min(self.raw.status().stable);
         safety.committed(self.id(), &log.slice(0..settled + 1))
@@ -245,9 +218,16 @@ impl Node {
         safety: &mut Safety,
     ) -> Result<(), Stop> {
         let ready = self.raw.ready();
-        let append = ready.write.as_ref().map(|write| self.append_note(write));
-        let apply = ready.apply.as_ref().map(|apply| self.apply_note(apply));
-        out.push(&self.describe_ready(&ready, append.as_ref(), apply.as_ref()));
+        let append = ready.write.as_ref().map(|write| append_note(self.id(), write));
+        let apply = ready.apply.as_ref().map(|apply| apply_note(self.id(), apply));
+        let shown = Shown {
+            id: self.id(),
+            is_async: self.is_async,
+            before: self.handed,
+            append: append.as_ref(),
+            apply: apply.as_ref(),
+        };
+        out.push(&shown.describe(&ready));
         if let Some(state) = ready.write.as_ref().and_then(Write::hard_state) {
             self.handed = state;
         }
@@ -267,12 +247,11 @@ impl Node {
 
     /// Synchronous mode: all of it, now.
     fn finish(&mut self, ready: Ready, flights: &mut Vec<Flight>) -> Result<(), Stop> {
-        if let Some(write) = &ready.write {
-            self.store(write)?;
-        }
+        let written = ready.write.map(|write| self.disk.store(write)).transpose();
+        let written = written.map_err(error)?;
         let applied = ready.apply.map(|apply| self.apply(apply));
         flights.extend(ready.messages.into_iter().map(Flight::of));
-        let reports = ready.write.map_or(Vec::new(), |write| write.synced().reports());
+        let reports = written.map_or(Vec::new(), Written::reports);
         // Promises to others leave, then this server's own take effect, and then what is stable.
         let (others, own): (Vec<Report>, Vec<Report>) =
             reports.into_iter().partition(|report| self.is_for_others(report));
@@ -306,26 +285,8 @@ impl Node {
     /// Makes sure that the storage has what a promise rests on.
     fn check_promise(&self, report: &Report) -> Result<(), Fatal> {
         match report.inspect() {
-            Inspect::Promise(message) => {
-                promised(message, self.storage.log.hard_state(), self.last())
-            }
+            Inspect::Promise(message) => promised(message, self.disk.log.hard_state(), self.last()),
             Inspect::Stable(_) => Ok(()),
-        }
-    }
-
-    fn store(&self, write: &Write) -> Result<(), Stop> {
-        if let Some(state) = write.hard_state().filter(|state| !state.is_empty()) {
-            self.storage.log.set_hard_state(state);
-        }
-        match write.snapshot() {
-            Some(_) if !write.entries().is_empty() => {
-                Err(error("can't apply snapshot and entries at the same time"))
-            }
-            Some(snapshot) => self.storage.log.apply_snapshot(snapshot.clone()).map_err(error),
-            None => {
-                self.storage.log.append(write.entries());
-                Ok(())
-            }
         }
     }
 
@@ -334,7 +295,6 @@ impl Node {
     fn apply(&mut self, mut apply: Apply) -> Applied {
         let entries = apply.entries().clone();
         for seen in entries.iter() {
-            let before = self.storage.latest();
             let (update, conf_state) = match seen.entry.kind {
                 EntryKind::Normal => (seen.entry.data.clone(), None),
                 EntryKind::ConfChange | EntryKind::ConfChangeV2 => {
@@ -342,11 +302,7 @@ impl Node {
                     (Bytes::new(), self.raw.apply_conf_change(&mut apply).ok().flatten())
                 }
             };
-            let conf_state = conf_state.unwrap_or(before.meta.conf_state);
-            self.storage.history.lock().push(Snapshot {
-                meta: SnapshotMeta { last: seen.id, conf_state },
-                data: [before.data, update].concat().into(),
-            });
+            self.disk.applied(seen.id, &update, conf_state);
         }
         apply.done()
     }
@@ -365,9 +321,9 @@ impl Node {
         };
         let responses = std::mem::take(&mut note.responses);
         print_request(out, &note);
-        self.store(&write)?;
+        let written = self.disk.store(write).map_err(error)?;
         print_responses(out, &responses);
-        for (note, report) in responses.into_iter().zip(write.synced().reports()) {
+        for (note, report) in responses.into_iter().zip(written.reports()) {
             self.check_promise(&report)?;
             if self.is_for_others(&report) {
                 flights.extend(self.raw.report(report).map(Flight::of));
@@ -396,86 +352,6 @@ impl Node {
         flights.extend(response.map(|(note, cargo)| Flight { note, cargo }));
         Ok(())
     }
-
-    // ---- Notation ----
-
-    /// The write as the request that etcd sends to its append thread.
-    fn append_note(&self, write: &Write) -> Note {
-        let id = Target::Node(self.id());
-        let mut note = Note::new(id, Target::AppendThread, Kind::STORAGE_APPEND, 0);
-        if let Some(state) = write.hard_state() {
-            (note.term, note.vote, note.commit) = (state.term, state.vote, state.commit);
-        }
-        note.entries = write.entries().iter().map(describe_entry).collect();
-        note.snapshot = write.snapshot().map(|snapshot| snapshot.meta.clone());
-        write.inspect(|report| {
-            note.responses.push(match report {
-                Inspect::Promise(message) => Note::of(message),
-                Inspect::Stable(stable) => {
-                    let kind = Kind::STORAGE_APPEND_RESP;
-                    let mut response = Note::new(Target::AppendThread, id, kind, stable.term);
-                    response.log = stable.last.unwrap_or_default();
-                    response.snapshot = stable.snapshot.clone();
-                    response
-                }
-            });
-        });
-        note
-    }
-
-    /// The apply as the request that etcd sends to its apply thread.
-    fn apply_note(&self, apply: &Apply) -> Note {
-        let id = Target::Node(self.id());
-        let mut note = Note::new(id, Target::ApplyThread, Kind::STORAGE_APPLY, 0);
-        note.entries = apply.entries().iter().map(describe_entry).collect();
-        let mut response = Note::new(Target::ApplyThread, id, Kind::STORAGE_APPLY_RESP, 0);
-        response.entries.clone_from(&note.entries);
-        note.responses.push(response);
-        note
-    }
-
-    /// What there is to do. Promises to others are shown among the messages in synchronous mode,
-    /// and inside the request to the append thread in asynchronous mode.
-    fn describe_ready(&self, ready: &Ready, append: Option<&Note>, apply: Option<&Note>) -> String {
-        let mut text = Lines::default();
-        if let Some(state) = &ready.soft_state {
-            text.line(&describe_soft_state(state));
-        }
-        let state = ready.write.as_ref().and_then(Write::hard_state);
-        if let Some(state) = state.filter(|state| !state.is_empty()) {
-            text.line(&format!("HardState {}", describe_hard_state(&state)));
-        }
-        if !ready.reads.is_empty() {
-            let reads: Vec<String> = ready.reads.iter().map(describe_read).collect();
-            text.line(&format!("ReadStates [{}]", reads.join(" ")));
-        }
-        text.section("Entries:", append.map_or(&[][..], |note| &note.entries));
-        if let Some(meta) = append.and_then(|note| note.snapshot.as_ref()) {
-            text.line(&format!("Snapshot {}", describe_snapshot(meta)));
-        }
-        text.section("CommittedEntries:", apply.map_or(&[][..], |note| &note.entries));
-
-        let mut messages: Vec<String> =
-            ready.messages.iter().map(|message| Note::of(message).describe("")).collect();
-        let describe = |note: &Note| note.describe("");
-        if self.is_async {
-            messages.extend(append.map(describe));
-            messages.extend(apply.map(describe));
-        } else if let Some(append) = append {
-            let own = Target::Node(self.id());
-            messages.extend(append.responses.iter().filter(|n| n.to != own).map(describe));
-        }
-        text.section("Messages:", &messages);
-
-        if text.0.is_empty() {
-            return "<empty Ready>".to_owned();
-        }
-        let has_entries = append.is_some_and(|note| !note.entries.is_empty());
-        let is_new =
-            |state: HardState| (state.term, state.vote) != (self.handed.term, self.handed.vote);
-        let must_sync = has_entries || state.is_some_and(is_new);
-        format!("Ready MustSync={must_sync}:\n{}", text.0)
-    }
 }
 
 /// The words in which etcd refuses a configuration.
@@ -493,11 +369,6 @@ fn error(error: impl ToString) -> Stop {
     Stop::Error(error.to_string())
 }
 
-fn describe_read(read: &raft::ReadState) -> String {
-    let context: Vec<String> = read.context.iter().map(ToString::to_string).collect();
-    format!("{{{} [{}]}}", read.index, context.join(" "))
-}
-
 fn print_request(out: &mut Output, note: &Note) {
     out.line("Processing:");
     out.line(&note.describe(""));
@@ -507,24 +378,5 @@ fn print_responses(out: &mut Output, responses: &[Note]) {
     out.line("Responses:");
     for response in responses {
         out.line(&response.describe(""));
-    }
-}
-
-/// Text that grows by lines.
-#[derive(Default)]
-struct Lines(String);
-
-impl Lines {
-    fn line(&mut self, line: &str) {
-        self.0.push_str(line);
-        self.0.push('\n');
-    }
-
-    /// A title and what belongs under it; nothing if that is nothing.
-    fn section(&mut self, title: &str, lines: &[String]) {
-        if !lines.is_empty() {
-            self.line(title);
-            lines.iter().for_each(|line| self.line(line));
-        }
     }
 }

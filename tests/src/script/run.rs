@@ -21,7 +21,7 @@ pub struct Outcome {
     pub first: Option<Failure>,
     /// How many more directives went wrong.
     pub others: usize,
-    /// The script with the outputs it should have, if they are others than it has.
+    /// The script with the outputs it should have, if it has others or none.
     pub rewritten: Option<String>,
 }
 
@@ -68,10 +68,12 @@ pub fn run_text(text: &str, options: &Options) -> Outcome {
     for (position, directive) in script.directives.iter().enumerate() {
         match run_caught(&mut suite, directive) {
             Ok(actual) => {
-                if let Some(mismatch) = compare(directive, &actual) {
-                    outcome.fail(mismatch);
+                let mismatch = compare(directive, &actual);
+                // A script that is being written has no output yet, not even `ok`.
+                if mismatch.is_some() || directive.expected.is_empty() {
                     outputs.push((position, actual));
                 }
+                mismatch.into_iter().for_each(|mismatch| outcome.fail(mismatch));
             }
             Err(fatal) => {
                 let (line, what) = (directive.line, format!("{}: {fatal}", directive.command));

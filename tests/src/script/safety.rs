@@ -56,6 +56,11 @@ impl Safety {
         Ok(())
     }
 
+    /// A server has started again: it may have forgotten what it did not have to remember.
+    pub(super) fn restarted(&mut self, id: NodeId) {
+        self.cursors.remove(&id);
+    }
+
     /// Looks at what a server has in its log, or a part of it; `prev` is the term of what precedes
     /// it, where known.
     pub(super) fn stored(&mut self, prev: Option<Term>, log: &Entries) -> Result<(), Fatal> {
@@ -125,4 +130,96 @@ fn is_pre_vote(body: &Body) -> bool {
 
 fn broken(what: String) -> Result<(), Fatal> {
     Err(Fatal::new(format!("safety is broken: {what}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use raft::Run;
+
+    use super::*;
+
+    fn id(n: u64) -> NodeId {
+        NodeId::new(n).unwrap()
+    }
+
+    fn log(term: Term, first: Index, data: &[&'static str]) -> Entries {
+        let entries: Vec<Entry> = data.iter().map(|&d| Entry::normal(d.into())).collect();
+        Entries::from(Run::new(term, first, entries).unwrap())
+    }
+
+    fn seen(n: u64, role: RoleKind, term: Term, commit: Index) -> Observed {
+        Observed { id: id(n), role, term, commit }
+    }
+
+    fn words(result: Result<(), Fatal>) -> String {
+        result.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn one_leader_a_term() {
+        let mut safety = Safety::default();
+        assert_eq!(safety.observe(seen(1, RoleKind::Leader, 1, 0)), Ok(()));
+        assert_eq!(safety.observe(seen(1, RoleKind::Leader, 1, 0)), Ok(()));
+        assert_eq!(safety.observe(seen(2, RoleKind::Leader, 2, 0)), Ok(()));
+        let result = safety.observe(seen(3, RoleKind::Leader, 1, 0));
+        assert_eq!(words(result), "safety is broken: 1 and 3 both lead in term 1");
+    }
+
+    #[test]
+    fn terms_and_commit_indexes_never_fall() {
+        let mut safety = Safety::default();
+        assert_eq!(safety.observe(seen(1, RoleKind::Follower, 2, 5)), Ok(()));
+        let result = safety.observe(seen(1, RoleKind::Follower, 2, 4));
+        assert_eq!(words(result), "safety is broken: the commit index of 1 falls from 5 to 4");
+        safety.restarted(id(1));
+        assert_eq!(safety.observe(seen(1, RoleKind::Follower, 2, 3)), Ok(()));
+        let result = safety.observe(seen(1, RoleKind::Follower, 1, 3));
+        assert_eq!(words(result), "safety is broken: the term of 1 falls from 2 to 1");
+    }
+
+    #[test]
+    fn an_entry_and_the_one_before_are_the_same_everywhere() {
+        let mut safety = Safety::default();
+        assert_eq!(safety.stored(Some(1), &log(1, 5, &["a", "b"])), Ok(()));
+        assert_eq!(safety.stored(None, &log(1, 6, &["b", "c"])), Ok(()));
+        let result = safety.stored(Some(1), &log(1, 6, &["x"]));
+        assert_eq!(words(result), "safety is broken: two entries 6@1");
+        let result = safety.stored(Some(0), &log(1, 5, &["a"]));
+        assert_eq!(words(result), "safety is broken: 5@1 follows both terms 1 and 0");
+    }
+
+    #[test]
+    fn a_predecessor_that_was_unknown_is_learned() {
+        let mut safety = Safety::default();
+        assert_eq!(safety.stored(None, &log(2, 5, &["a"])), Ok(()));
+        assert_eq!(safety.stored(Some(1), &log(2, 5, &["a"])), Ok(()));
+        assert!(safety.stored(Some(2), &log(2, 5, &["a"])).is_err());
+    }
+
+    #[test]
+    fn what_is_committed_agrees() {
+        let mut safety = Safety::default();
+        assert_eq!(safety.committed(id(1), &log(1, 5, &["a"])), Ok(()));
+        let result = safety.committed(id(2), &log(2, 5, &["a"]));
+        let expected = "safety is broken: 2 has 5@2 committed where another has term 1";
+        assert_eq!(words(result), expected);
+    }
+
+    #[test]
+    fn promises_rest_on_what_is_stored() {
+        let disk = HardState { term: 2, vote: Some(id(3)), commit: 0 };
+        let check =
+            |to, term, body| promised(&Message { from: id(1), to: id(to), term, body }, disk, 7);
+        let vote = |granted| Body::RequestVoteReply { pre: false, granted };
+        let ack = |index| Body::AppendEntriesReply(AppendReply::Accepted { index });
+        assert_eq!(check(3, 2, vote(true)), Ok(()));
+        assert_eq!(check(2, 2, vote(false)), Ok(()));
+        assert_eq!(check(2, 2, ack(7)), Ok(()));
+        let pre = Body::RequestVoteReply { pre: true, granted: true };
+        assert_eq!(check(2, 3, pre), Ok(()));
+        let unstored = [(2, 2, vote(true)), (3, 3, vote(true)), (2, 2, ack(8)), (2, 3, ack(7))];
+        for (to, term, body) in unstored {
+            assert!(check(to, term, body.clone()).is_err(), "{body:?}");
+        }
+    }
 }

@@ -96,6 +96,21 @@ pub struct Effects {
     pub region: Option<Region>,
     /// The log is no longer needed up to here: a replicated decision (CompactLog).
     pub compact: Option<Index>,
+    /// The machine cannot go on, and applied nothing from here on. The store has to stop: to skip
+    /// the entry would make this replica differ from the others for ever.
+    pub halt: Option<Halt>,
+}
+
+/// Why a machine cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("region {region}: cannot apply {at}: {why}")]
+pub struct Halt {
+    /// The region whose turn it was.
+    pub region: RegionId,
+    /// The entry that was not applied.
+    pub at: LogId,
+    /// What is wrong, such as an entry whose checksum does not match.
+    pub why: String,
 }
 
 /// The replicated state machine of one store, for all its regions.

@@ -40,7 +40,7 @@ pub enum Error {
         /// The region as it is.
         region: Box<Region>,
     },
-    /// Not applied: a write was asked for as a query, which changes nothing.
+    /// Not applied: a write was asked for as a [`crate::Query`], which changes nothing.
     #[error("a request that writes cannot be a query")]
     NotReadOnly,
     /// It may or may not be applied, now or later.

@@ -1,19 +1,33 @@
-//! A replicated key-value store on `raftstore`: commands, answers, a server.
+//! A replicated key-value store on `raftstore`: commands, answers, the state machine, a server.
 //!
 //! | chapter | what |
 //! |---|---|
 //! | [`command`] | what a client may ask, and what it gets; the bytes of both |
 //! | [`answer`] | the three truths a client may be told |
+//! | [`callback`] | who waits, and that everybody is answered exactly once |
+//! | `proposals` | which command waits for which entry |
+//! | [`engine`] | the sorted state, its snapshots, its memory |
+//! | `execute` | what each operation does |
+//! | [`machine`] | what a committed entry does: checks, changes, answers |
 //! | [`resp`], [`limits`] | the protocol clients speak, and what is taken from them |
 
 #![forbid(unsafe_code)]
 
 pub mod answer;
+pub mod callback;
 pub mod command;
+pub mod engine;
 pub mod limits;
+pub mod machine;
 pub mod resp;
 
+mod execute;
+mod hash;
+mod proposals;
+mod region_snapshot;
 mod wire;
 
 pub use answer::{Answer, Error};
+pub use callback::{Callback, Query};
 pub use command::{Cf, Condition, Op, OpError, OpResult, Request, Response};
+pub use machine::{KvMachine, RegionSnapshot};

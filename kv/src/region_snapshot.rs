@@ -1,0 +1,82 @@
+//! A region as it was at one moment, for whoever asked.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use raft::LogId;
+use raftstore::Region;
+
+use crate::command::Cf;
+use crate::engine::{MemSnapshot, Read};
+use crate::hash;
+
+/// A consistent view of one region. It can be read on any thread and kept for as long as anybody
+/// likes; what only it can see stays in memory until it is dropped.
+#[derive(Clone, Debug)]
+pub struct RegionSnapshot {
+    state: MemSnapshot,
+    region: Arc<Region>,
+    applied: LogId,
+}
+
+impl RegionSnapshot {
+    pub(crate) fn new(state: MemSnapshot, region: Arc<Region>, applied: LogId) -> RegionSnapshot {
+        RegionSnapshot { state, region, applied }
+    }
+
+    /// The region, as of then.
+    #[must_use]
+    pub fn region(&self) -> &Region {
+        &self.region
+    }
+
+    /// The last entry that is part of it.
+    #[must_use]
+    pub fn applied(&self) -> LogId {
+        self.applied
+    }
+
+    /// The value of a key; `None` also for one that the region does not have.
+    #[must_use]
+    pub fn get(&self, cf: Cf, key: &[u8]) -> Option<Bytes> {
+        let value = if self.region.contains(key) { self.state.get(cf, key) } else { None };
+        value.map(|value| Bytes::copy_from_slice(&value))
+    }
+
+    /// How many keys of the region are in the range; an empty bound is the region's own.
+    #[must_use]
+    pub fn count(&self, cf: Cf, start: &[u8], end: &[u8]) -> u64 {
+        let (start, end) = self.clip(start, end);
+        self.state.count(cf, start, end)
+    }
+
+    /// Shows `visit` the keys and values of the region that are in the range, in order or from last
+    /// to first, until it returns false. An empty bound is the region's own.
+    pub fn scan(
+        &self,
+        cf: Cf,
+        start: &[u8],
+        end: &[u8],
+        reverse: bool,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) {
+        let (start, end) = self.clip(start, end);
+        self.state.scan(cf, start, end, reverse, visit);
+    }
+
+    /// As [`crate::KvMachine::state_hash`].
+    #[must_use]
+    pub fn state_hash(&self) -> u64 {
+        hash::of_region(&self.region, &self.state)
+    }
+
+    /// What the range and the region have in common.
+    fn clip<'a>(&'a self, start: &'a [u8], end: &'a [u8]) -> (&'a [u8], &'a [u8]) {
+        let (from, to) = (&*self.region.start_key, &*self.region.end_key);
+        let end = match (end, to) {
+            ([], bound) | (bound, []) => bound,
+            (end, to) => end.min(to),
+        };
+        (start.max(from), end)
+    }
+}

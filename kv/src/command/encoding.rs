@@ -2,7 +2,7 @@
 //!
 //! | request | | operation | |
 //! |---|---|---|---|
-//! | byte | version, 1 | byte | what: the number in [`tag`] |
+//! | byte | version, 1 | byte | what: the number in `tag` |
 //! | number | count of operations | byte | column family: 0 default, 1 lock, 2 write |
 //! | … | the operations | … | its fields, in the order they are declared in |
 //!

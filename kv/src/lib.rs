@@ -10,6 +10,7 @@
 //! | `execute` | what each operation does |
 //! | [`machine`] | what a committed entry does: checks, changes, answers |
 //! | [`resp`], [`limits`] | the protocol clients speak, and what is taken from them |
+//! | [`server`] | all connections of a store in one thread; the commands |
 
 #![forbid(unsafe_code)]
 
@@ -20,6 +21,7 @@ pub mod engine;
 pub mod limits;
 pub mod machine;
 pub mod resp;
+pub mod server;
 
 mod execute;
 mod hash;

@@ -13,15 +13,7 @@
 //! them and ours the arguments are read past without being kept, so a client's promise never
 //! costs memory.
 
-/// Bytes of a key.
-pub const KEY_BYTES_MAX: usize = 64 << 10;
-
-/// Bytes of a value, and of any argument.
-pub const VALUE_BYTES_MAX: usize = 4 << 20;
-
-/// Bytes of all arguments of one command, or of one transaction. What an entry of the log, a frame
-/// of the transport and a record of the write-ahead log must hold, so those limits are higher.
-pub const REQUEST_BYTES_MAX: usize = 8 << 20;
+pub use crate::command::{KEY_BYTES_MAX, REQUEST_BYTES_MAX, VALUE_BYTES_MAX};
 
 /// Arguments of one command, its name included.
 pub const ARGS_MAX: usize = 128 << 10;

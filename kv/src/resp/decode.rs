@@ -152,18 +152,6 @@ impl Decoder {
         }
     }
 
-    /// How many more bytes the argument being read needs, when that is known: what a buffer may be
-    /// grown by. 0 when its bytes are not kept.
-    #[must_use]
-    pub fn wanted(&self, input: &BytesMut) -> usize {
-        match self.at {
-            At::Body { len, .. } if self.oversized.is_none() => {
-                (self.done + len + 2).saturating_sub(input.len())
-            }
-            _ => 0,
-        }
-    }
-
     /// Whether the input ends between two commands.
     #[must_use]
     pub fn is_between_commands(&self) -> bool {

@@ -131,6 +131,20 @@ impl Output {
         }
     }
 
+    /// Everything in one piece.
+    #[must_use]
+    pub fn into_bytes(mut self) -> Bytes {
+        if self.pieces.is_empty() && self.gone == 0 {
+            return self.tail.into();
+        }
+        let mut all = Vec::with_capacity(self.len);
+        for piece in self.pieces.drain(..) {
+            all.extend_from_slice(&piece);
+        }
+        all.extend_from_slice(&self.tail[self.gone..]);
+        all.into()
+    }
+
     /// Appends bytes that are an answer, or part of one, already.
     pub fn raw(&mut self, bytes: &[u8]) {
         self.tail.extend_from_slice(bytes);

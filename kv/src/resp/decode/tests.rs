@@ -115,17 +115,7 @@ fn a_dropped_argument_is_never_held() {
         input.put_slice(&[b'x'; 64 << 10]);
         assert_eq!(decoder.next(&mut input, &mut args), Ok(Decoded::Incomplete));
         assert!(input.is_empty(), "{} bytes of a dropped argument are held", input.len());
-        assert_eq!(decoder.wanted(&input), 0);
     }
-}
-
-#[test]
-fn it_says_how_much_an_argument_still_needs() {
-    let mut decoder = Decoder::default();
-    let mut input = BytesMut::from(&b"*1\r\n$100000\r\nabc"[..]);
-    assert_eq!(decoder.next(&mut input, &mut Vec::new()), Ok(Decoded::Incomplete));
-    assert_eq!(decoder.wanted(&input), 100_000 + 2 - 3);
-    assert!(!decoder.is_between_commands());
 }
 
 fn arguments() -> impl Strategy<Value = Vec<Vec<u8>>> {

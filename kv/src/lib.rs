@@ -11,6 +11,7 @@
 //! | [`machine`] | what a committed entry does: checks, changes, answers |
 //! | [`resp`], [`limits`] | the protocol clients speak, and what is taken from them |
 //! | [`server`] | all connections of a store in one thread; the commands |
+//! | [`forward`] | from any store to the one that leads |
 
 #![forbid(unsafe_code)]
 
@@ -18,6 +19,7 @@ pub mod answer;
 pub mod callback;
 pub mod command;
 pub mod engine;
+pub mod forward;
 pub mod limits;
 pub mod machine;
 pub mod resp;

@@ -12,11 +12,13 @@
 //! | [`resp`], [`limits`] | the protocol clients speak, and what is taken from them |
 //! | [`server`] | all connections of a store in one thread; the commands |
 //! | [`forward`] | from any store to the one that leads |
+//! | [`cli`] | the program `raftkv` |
 
 #![forbid(unsafe_code)]
 
 pub mod answer;
 pub mod callback;
+pub mod cli;
 pub mod command;
 pub mod engine;
 pub mod forward;

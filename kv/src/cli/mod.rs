@@ -1,0 +1,15 @@
+//! The program `raftkv`: what it is told to do, and its life from start to stop.
+//!
+//! | exit code | meaning |
+//! |---|---|
+//! | 0 | stopped as asked |
+//! | 1 | could not start or go on: a port taken, a data directory in use or of another store, a disk that fails |
+//! | 2 | the command line makes no sense |
+//! | 3 | the data is damaged; nothing was changed |
+
+pub mod args;
+pub mod members;
+pub mod peers;
+
+pub use args::{Args, ClusterArgs, Command, ServeArgs, ServerArgs};
+pub use peers::Peers;

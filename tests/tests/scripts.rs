@@ -8,7 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use harness::script::{ElectionTimeout, Options, find, run_file};
+use fastrand::Rng;
+use harness::script::{ElectionTimeout, Options, find, run_file, run_text};
 
 fn scripts() -> Vec<PathBuf> {
     let found = find(&Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts")).expect("our scripts");
@@ -44,6 +45,68 @@ fn every_script_begins_with_what_it_shows() {
         let first = text.lines().next().unwrap_or_default();
         assert!(first.starts_with("# ") && first.ends_with('.'), "{}: {first}", path.display());
     }
+}
+
+/// The commands of a script with their input, without what they answer.
+fn commands(text: &str) -> Vec<String> {
+    let blocks = text.split("\n\n").map(|block| {
+        let lines = block.lines().filter(|line| !line.starts_with('#'));
+        lines.take_while(|line| *line != "----").map(|line| format!("{line}\n")).collect::<String>()
+    });
+    blocks.filter(|block| !block.is_empty()).collect()
+}
+
+/// One of `scripts` with a few commands left out, doubled, moved, taken from another one or made
+/// about another node.
+fn mangled(scripts: &[Vec<String>], random: &mut Rng) -> String {
+    let mut commands = scripts[random.usize(..scripts.len())].clone();
+    for _ in 0..random.usize(1..10) {
+        let at = random.usize(..commands.len());
+        match random.u8(..5) {
+            0 if commands.len() > 1 => drop(commands.remove(at)),
+            0 | 1 => commands.insert(random.usize(..=commands.len()), commands[at].clone()),
+            2 => commands.swap(at, random.usize(..at + 1)),
+            3 => {
+                let other = &scripts[random.usize(..scripts.len())];
+                commands.insert(at, other[random.usize(..other.len())].clone());
+            }
+            _ => {
+                let digit = random.u8(b'0'..b'5');
+                let digits = commands[at].match_indices(|c: char| c.is_ascii_digit());
+                let places: Vec<usize> = digits.map(|(place, _)| place).collect();
+                if !places.is_empty() {
+                    let place = places[random.usize(..places.len())];
+                    commands[at]
+                        .replace_range(place..=place, char::from(digit).encode_utf8(&mut [0]));
+                }
+            }
+        }
+    }
+    commands.iter().map(|command| format!("{command}----\n\n")).collect()
+}
+
+/// Whatever a script asks for, it is answered or refused: the core does not panic, and stays safe.
+#[test]
+fn mangled_scripts_are_answered_or_refused() {
+    let read = |path: PathBuf| commands(&fs::read_to_string(path).expect("a readable script"));
+    let scripts: Vec<Vec<String>> = scripts().into_iter().map(read).collect();
+    let options = Options::default();
+    let mut refused = 0;
+    for seed in 0..1000 {
+        let text = mangled(&scripts, &mut Rng::with_seed(seed));
+        // With the answers filled in, what is left to fail is what was refused.
+        let filled = run_text(&text, &options).rewritten.unwrap_or(text);
+        let Some(failure) = run_text(&filled, &options).first else { continue };
+        let groups =
+            filled.lines().filter(|line| line.contains("voters=(") && line.starts_with("add"));
+        let is_unsafe = failure.what.contains("safety is broken") && groups.count() < 2;
+        assert!(
+            !failure.what.contains("panicked") && !is_unsafe,
+            "seed {seed}: {failure:?}\n{filled}"
+        );
+        refused += 1;
+    }
+    assert!((50..950).contains(&refused), "{refused} of 1000 were refused");
 }
 
 /// Runs the program in a directory that holds the script `x.txt`.

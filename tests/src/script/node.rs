@@ -166,6 +166,11 @@ impl Node {
 
     /// Drops the entries up to `to`, in the storage and in the core.
     pub(super) fn compact(&mut self, to: Index) -> Result<(), Stop> {
+        let stable = self.raw.status().stable;
+        if to > stable {
+            let reason = format!("{to} is not in the stored log, whose last index is {stable}");
+            return Err(Fatal::new(reason).into());
+        }
         match self.disk.log.compact(to) {
             Ok(()) => {}
             Err(StorageError::Compacted) => return Err(error(StorageError::Compacted)),
@@ -182,9 +187,9 @@ impl Node {
         safety.observe(Observed { id: self.id(), role: self.raw.role(), term, commit })?;
         let log = self.log()?;
         safety.stored(Some(self.disk.log.compacted().term), &log)?;
-        // Beyond what is stable, the storage may have what the core has replaced already.
-        let settled = commit.min(self.raw.status().stable);
-        safety.committed(self.id(), &log.slice(0..settled + 1))
+        // Beyond what is applied, the storage may still have what the core has replaced already, by
+        // other entries or by a snapshot.
+        safety.committed(self.id(), &log.slice(0..self.raw.applied_index() + 1))
     }
 
     // ---- Inputs ----

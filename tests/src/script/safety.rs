@@ -100,6 +100,9 @@ impl Safety {
 }
 
 /// Looks at a promise on its way out, with what its sender's disk has by now.
+///
+/// A promise of an older term than the disk's says nothing that the disk must have: what it was
+/// about may have been replaced since, as if it had been stored in between.
 pub(super) fn promised(
     message: &Message,
     disk: HardState,
@@ -110,9 +113,8 @@ pub(super) fn promised(
         return broken(format!("{from} answers in term {term}, but stored {}", disk.term));
     }
     match message.body {
-        Body::RequestVoteReply { pre: false, granted: true }
-            if disk.term == term && disk.vote != Some(message.to) =>
-        {
+        _ if disk.term > term => {}
+        Body::RequestVoteReply { pre: false, granted: true } if disk.vote != Some(message.to) => {
             return broken(format!("{from} votes for {} before that is stored", message.to));
         }
         Body::AppendEntriesReply(AppendReply::Accepted { index }) if index > last_on_disk => {
@@ -215,6 +217,8 @@ mod tests {
         assert_eq!(check(3, 2, vote(true)), Ok(()));
         assert_eq!(check(2, 2, vote(false)), Ok(()));
         assert_eq!(check(2, 2, ack(7)), Ok(()));
+        assert_eq!(check(2, 1, ack(8)), Ok(()));
+        assert_eq!(check(2, 1, vote(true)), Ok(()));
         let pre = Body::RequestVoteReply { pre: true, granted: true };
         assert_eq!(check(2, 3, pre), Ok(()));
         let unstored = [(2, 2, vote(true)), (3, 3, vote(true)), (2, 2, ack(8)), (2, 3, ack(7))];

@@ -8,8 +8,12 @@
 //! | file | what |
 //! |---|---|
 //! | [`entry`] | runs of entries |
+//! | [`message`] | Raft messages between peers |
+//! | [`frame`] | what travels over a connection: handshake, frames, packets |
 
 pub mod entry;
+pub mod frame;
+pub mod message;
 
 use bytes::{Buf, Bytes};
 

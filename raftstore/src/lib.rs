@@ -5,6 +5,7 @@ pub mod command;
 pub mod disk;
 pub mod machine;
 pub mod region;
+pub mod transport;
 pub mod wal;
 
 pub use machine::{Callback, Effects, Machine, RecoveredRegion, Refusal, Unknown};

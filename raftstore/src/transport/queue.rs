@@ -1,0 +1,208 @@
+//! A queue from many threads to one, bounded by weight, emptied a whole batch at a time.
+//!
+//! The loop, the log writer, the applier and the links each sleep on one. A consumer takes all
+//! there is under one lock, so the cost of the lock and of waking up is shared by everything that
+//! queued meanwhile; this is what forms batches, without timers. A channel cannot do what is
+//! needed besides: limits in bytes, several kinds of items each with its own limit in one order,
+//! and giving back what nobody will take any more.
+
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+
+/// Why an item was not queued. It is given back.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Refused<T> {
+    /// The items of its kind weigh too much already.
+    Full(T),
+    /// Nobody will take anything any more.
+    Closed(T),
+}
+
+/// What ended a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Woken {
+    /// There are items.
+    Items,
+    /// The time has come, and there are none.
+    Timeout,
+    /// There are none and there will be none.
+    Closed,
+}
+
+/// How many kinds of items have limits of their own.
+const LANES: usize = 2;
+
+struct State<T> {
+    items: Vec<T>,
+    weights: [usize; LANES],
+    is_closed: bool,
+    is_consumer_asleep: bool,
+}
+
+/// The queue.
+pub(crate) struct Queue<T> {
+    state: Mutex<State<T>>,
+    wake: Condvar,
+    limits: [usize; LANES],
+}
+
+impl<T> Queue<T> {
+    /// An empty queue whose two lanes take so much weight each.
+    pub(crate) fn new(limits: [usize; LANES]) -> Queue<T> {
+        let state = State {
+            items: Vec::new(),
+            weights: [0; LANES],
+            is_closed: false,
+            is_consumer_asleep: false,
+        };
+        Queue { state: Mutex::new(state), wake: Condvar::new(), limits }
+    }
+
+    /// Queues an item that is not subject to a limit.
+    #[allow(dead_code, reason = "for what threads of one store tell each other")]
+    pub(crate) fn push(&self, item: T) -> Result<(), Refused<T>> {
+        self.push_weighed(item, None)
+    }
+
+    /// Queues an item of that weight, unless the weight of its lane has reached the limit. One
+    /// item may overrun it, so that any fits an empty queue.
+    pub(crate) fn offer(&self, item: T, lane: usize, weight: usize) -> Result<(), Refused<T>> {
+        self.push_weighed(item, Some((lane, weight)))
+    }
+
+    fn push_weighed(&self, item: T, weight: Option<(usize, usize)>) -> Result<(), Refused<T>> {
+        let mut state = self.state.lock();
+        if state.is_closed {
+            return Err(Refused::Closed(item));
+        }
+        if let Some((lane, weight)) = weight {
+            if state.weights[lane] >= self.limits[lane] {
+                return Err(Refused::Full(item));
+            }
+            state.weights[lane] += weight;
+        }
+        state.items.push(item);
+        let wake = std::mem::take(&mut state.is_consumer_asleep);
+        drop(state);
+        if wake {
+            self.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Waits for items, until `deadline` if there is one, and swaps them with `items`, which must
+    /// be empty.
+    pub(crate) fn take(&self, items: &mut Vec<T>, deadline: Option<Instant>) -> Woken {
+        debug_assert!(items.is_empty(), "what was taken before is done");
+        let mut state = self.state.lock();
+        while state.items.is_empty() {
+            if state.is_closed {
+                return Woken::Closed;
+            }
+            state.is_consumer_asleep = true;
+            let late = match deadline {
+                Some(deadline) => self.wake.wait_until(&mut state, deadline).timed_out(),
+                None => {
+                    self.wake.wait(&mut state);
+                    false
+                }
+            };
+            state.is_consumer_asleep = false;
+            if late && state.items.is_empty() && !state.is_closed {
+                return Woken::Timeout;
+            }
+        }
+        std::mem::swap(&mut state.items, items);
+        state.weights = [0; LANES];
+        Woken::Items
+    }
+
+    /// Takes nothing on any more; what is queued can still be taken. Wakes the consumer.
+    pub(crate) fn close(&self) {
+        self.state.lock().is_closed = true;
+        self.wake.notify_all();
+    }
+
+    /// Sleeps until `deadline` or the queue's end, whatever is queued. Whether it is the end.
+    pub(crate) fn sleep(&self, deadline: Instant) -> bool {
+        let mut state = self.state.lock();
+        while !state.is_closed && !self.wake.wait_until(&mut state, deadline).timed_out() {}
+        state.is_closed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_batch_is_taken_in_order() {
+        let queue = Queue::new([2, 10]);
+        for item in 0..5 {
+            queue.push(item).expect("open");
+        }
+        let mut items = Vec::new();
+        assert_eq!(queue.take(&mut items, None), Woken::Items);
+        assert_eq!(items, [0, 1, 2, 3, 4]);
+        items.clear();
+        assert_eq!(queue.take(&mut items, Some(Instant::now())), Woken::Timeout);
+    }
+
+    #[test]
+    fn each_lane_has_its_limit_and_gives_back() {
+        let queue = Queue::new([2, 10]);
+        assert_eq!(queue.offer("large", 1, 100), Ok(()), "one may overrun");
+        assert_eq!(queue.offer("more", 1, 1), Err(Refused::Full("more")));
+        assert_eq!(queue.offer("a", 0, 1), Ok(()), "the other lane is free");
+        assert_eq!(queue.offer("b", 0, 1), Ok(()));
+        assert_eq!(queue.offer("c", 0, 1), Err(Refused::Full("c")));
+        assert_eq!(queue.push("always"), Ok(()));
+        let mut items = Vec::new();
+        queue.take(&mut items, None);
+        assert_eq!(items, ["large", "a", "b", "always"]);
+        assert_eq!(queue.offer("c", 0, 1), Ok(()), "there is room again");
+    }
+
+    #[test]
+    fn a_closed_queue_is_emptied_first() {
+        let queue = Queue::new([1, 1]);
+        queue.push(1).expect("open");
+        queue.close();
+        assert_eq!(queue.push(2), Err(Refused::Closed(2)));
+        let mut items = Vec::new();
+        assert_eq!(queue.take(&mut items, None), Woken::Items);
+        items.clear();
+        assert_eq!(queue.take(&mut items, None), Woken::Closed);
+        assert!(queue.sleep(Instant::now() + Duration::from_secs(60)), "no waiting for nothing");
+    }
+
+    #[test]
+    fn nothing_is_lost_between_threads() {
+        const PRODUCERS: usize = 3;
+        const EACH: usize = 20_000;
+        let queue = Arc::new(Queue::new([1, 1]));
+        let producers: Vec<_> = (0..PRODUCERS)
+            .map(|producer| {
+                let queue = Arc::clone(&queue);
+                std::thread::spawn(move || {
+                    for item in 0..EACH {
+                        queue.push((producer, item)).expect("open");
+                    }
+                })
+            })
+            .collect();
+        let (mut next, mut items) = ([0; PRODUCERS], Vec::new());
+        while next != [EACH; PRODUCERS] {
+            assert_eq!(queue.take(&mut items, None), Woken::Items);
+            for (producer, item) in items.drain(..) {
+                assert_eq!(item, next[producer], "each producer's items keep their order");
+                next[producer] += 1;
+            }
+        }
+        producers.into_iter().for_each(|p| p.join().expect("no panic"));
+    }
+}

@@ -1,0 +1,185 @@
+//! The connection to one other store: a queue and the thread that empties it.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+
+use super::TcpConfig;
+use crate::codec::frame::{self, FRAME_HEADER_BYTES, Frame, HELLO_BYTES_MAX, Hello};
+use crate::region::StoreId;
+use crate::transport::queue::{Queue, Refused, Woken};
+use crate::transport::{Packet, Receiver, SendError};
+
+/// Bytes gathered before they are written.
+const WRITE_BYTES: usize = 256 << 10;
+
+/// A connection to one store, made again whenever it breaks.
+pub(super) struct Link {
+    config: Arc<TcpConfig>,
+    to: StoreId,
+    address: String,
+    queue: Queue<Packet>,
+    /// The last attempt to connect has failed.
+    is_down: AtomicBool,
+    /// The connection, to be shut down from another thread.
+    stream: Mutex<Option<TcpStream>>,
+}
+
+impl Link {
+    pub(super) fn new(config: Arc<TcpConfig>, to: StoreId, address: String) -> Link {
+        let queue = Queue::new([config.queue_bytes_max, 0]);
+        let (is_down, stream) = (AtomicBool::new(false), Mutex::new(None));
+        Link { config, to, address, queue, is_down, stream }
+    }
+
+    pub(super) fn send(&self, packet: Packet) -> Result<(), SendError> {
+        if self.is_down.load(Ordering::Relaxed) {
+            return Err(SendError::Unreachable);
+        }
+        let weight = packet.size_hint();
+        self.queue.offer(packet, 0, weight).map_err(|refused| match refused {
+            Refused::Full(_) => SendError::Full,
+            Refused::Closed(_) => SendError::Unreachable,
+        })
+    }
+
+    /// Takes nothing on any more. What is queued is still sent.
+    pub(super) fn close(&self) {
+        self.queue.close();
+    }
+
+    /// Breaks the connection, and with it a write that does not get on.
+    pub(super) fn cut(&self) {
+        if let Some(stream) = self.stream.lock().take() {
+            // It may be gone already.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Connects, sends what is queued, connects again, until closed.
+    pub(super) fn run(&self, receiver: &dyn Receiver) {
+        let mut pause = self.config.retry_min;
+        let mut refused = String::new();
+        loop {
+            match self.connect() {
+                Ok(stream) => {
+                    pause = self.config.retry_min;
+                    self.is_down.store(false, Ordering::Relaxed);
+                    if self.serve(stream) == Ok(()) {
+                        return;
+                    }
+                }
+                Err(Refusal::Io) => {}
+                Err(Refusal::Unwanted(why)) => {
+                    if why != refused {
+                        log::warn!("s{}: {:?} refuses us: {why}", self.config.store.0, self.to);
+                        refused = why;
+                    }
+                    pause = self.config.retry_max;
+                }
+            }
+            self.is_down.store(true, Ordering::Relaxed);
+            self.cut();
+            receiver.lost(self.to);
+            if self.queue.sleep(Instant::now() + pause) {
+                return;
+            }
+            pause = (2 * pause).min(self.config.retry_max);
+            // What was queued before the connection broke is stale by now.
+            let mut stale = Vec::new();
+            let _ = self.queue.take(&mut stale, Some(Instant::now()));
+        }
+    }
+
+    fn connect(&self) -> Result<TcpStream, Refusal> {
+        let timeout = self.config.io_timeout;
+        let addresses = self.address.to_socket_addrs()?;
+        let mut connected = Err(Refusal::Io);
+        for address in addresses {
+            connected = TcpStream::connect_timeout(&address, timeout).map_err(Refusal::from);
+            if connected.is_ok() {
+                break;
+            }
+        }
+        let mut stream = connected?;
+        *self.stream.lock() = Some(stream.try_clone()?);
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(timeout))?;
+        stream.set_write_timeout(Some(timeout))?;
+        let mut hello = BytesMut::new();
+        let (from, to, cluster) = (self.config.store, self.to, self.config.cluster);
+        frame::encode_hello(Hello { cluster, from, to }, &mut hello);
+        stream.write_all(&hello)?;
+        match read_frame(&mut stream, HELLO_BYTES_MAX)? {
+            Frame::Hello(answer) if answer == (Hello { cluster, from: to, to: from }) => {}
+            Frame::Refusal(why) => return Err(Refusal::Unwanted(why)),
+            _ => return Err(Refusal::Unwanted("it answers as somebody else".to_owned())),
+        }
+        Ok(stream)
+    }
+
+    /// Sends until the connection breaks (an error) or the link is stopped.
+    fn serve(&self, mut stream: TcpStream) -> Result<(), Broken> {
+        let (mut packets, mut out) = (Vec::new(), BytesMut::with_capacity(WRITE_BYTES));
+        loop {
+            if self.queue.take(&mut packets, None) == Woken::Closed {
+                return Ok(());
+            }
+            for packet in packets.drain(..) {
+                encode(packet, &mut out);
+                if out.len() >= WRITE_BYTES {
+                    write_out(&mut stream, &mut out)?;
+                }
+            }
+            write_out(&mut stream, &mut out)?;
+        }
+    }
+}
+
+fn encode(packet: Packet, out: &mut BytesMut) {
+    match packet {
+        Packet::Raft(messages) => frame::encode_messages(&messages, out),
+        Packet::Request { id, body } => frame::encode_request(id, &body, out),
+        Packet::Reply { id, body } => frame::encode_reply(id, &body, out),
+    }
+}
+
+fn write_out(stream: &mut TcpStream, out: &mut BytesMut) -> Result<(), Broken> {
+    stream.write_all(out).map_err(|_| Broken)?;
+    out.clear();
+    Ok(())
+}
+
+/// The connection broke while it was used.
+#[derive(Debug, PartialEq, Eq)]
+struct Broken;
+
+/// Why there is no connection.
+enum Refusal {
+    /// Nobody is there, or it broke.
+    Io,
+    /// The other side does not want us.
+    Unwanted(String),
+}
+
+impl From<io::Error> for Refusal {
+    fn from(_: io::Error) -> Refusal {
+        Refusal::Io
+    }
+}
+
+/// Reads one frame of at most `max` bytes.
+pub(super) fn read_frame(from: &mut impl Read, max: usize) -> io::Result<Frame> {
+    let mut header = [0; FRAME_HEADER_BYTES];
+    from.read_exact(&mut header)?;
+    let invalid = |e| io::Error::new(io::ErrorKind::InvalidData, e);
+    let (len, sum) = frame::decode_header(header, max).map_err(invalid)?;
+    let mut content = vec![0; len];
+    from.read_exact(&mut content)?;
+    frame::decode_frame(Bytes::from(content), sum).map_err(invalid)
+}

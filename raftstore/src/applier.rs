@@ -1,0 +1,238 @@
+//! Between the store and the state machine: puts what the loop decided to the machine, in order.
+//!
+//! Reads come with the index they must see. One that is ahead of what is applied is held until
+//! that is, or until its deadline in ticks. Like the store it has no thread or clock: a shell
+//! gives it tasks and ticks, and carries its reports back to the store.
+
+use std::collections::BTreeMap;
+
+use raft::{Applied, Apply, Index, LogId};
+
+use crate::machine::{Callback, Effects, Machine, Refusal};
+use crate::region::{Region, RegionId};
+
+/// Something for the state machine, in the order the store handed it out.
+pub enum Task<M: Machine> {
+    /// Commands of these callbacks were appended, the first at `first`, without a gap.
+    Proposed {
+        /// The region.
+        region: RegionId,
+        /// Where the first of them is.
+        first: LogId,
+        /// Who waits for each.
+        callbacks: Vec<M::Callback>,
+    },
+    /// Committed entries.
+    Apply {
+        /// The region.
+        region: RegionId,
+        /// The entries; to be returned as applied.
+        apply: Apply,
+    },
+    /// Reads that may run once `index` is applied.
+    Read {
+        /// The region.
+        region: RegionId,
+        /// What they must see.
+        index: Index,
+        /// The reads.
+        queries: Vec<M::Query>,
+    },
+}
+
+/// What applying did, for the store.
+#[derive(Debug)]
+#[must_use = "the store waits for it"]
+pub struct AppliedReport {
+    /// The region.
+    pub(crate) region: RegionId,
+    /// The entries that are applied; `None` if only `durable` is news.
+    pub(crate) applied: Option<Applied>,
+    /// What they changed.
+    pub(crate) effects: Effects,
+    /// The last index in a durable checkpoint.
+    pub(crate) durable: Index,
+}
+
+struct HeldReads<Q> {
+    deadline: u64,
+    queries: Vec<Q>,
+}
+
+/// What the applier knows of one region.
+struct Applying<Q> {
+    applied: Index,
+    /// The durable index last reported.
+    durable: Index,
+    /// By the index they wait for, which is above `applied`.
+    held: BTreeMap<Index, Vec<HeldReads<Q>>>,
+}
+
+/// Puts tasks to a state machine.
+pub struct Applier<M: Machine> {
+    machine: M,
+    regions: BTreeMap<RegionId, Applying<M::Query>>,
+    /// Ticks a read is held at most.
+    hold_ticks: u64,
+    now: u64,
+    /// Reads in all regions' `held`.
+    held: usize,
+    /// The machine cannot go on.
+    is_halted: bool,
+    /// Bytes in the log when the durable state last moved.
+    log_bytes_durable: u64,
+}
+
+impl<M: Machine> Applier<M> {
+    pub(crate) fn new(machine: M, hold_ticks: u64) -> Applier<M> {
+        Applier {
+            machine,
+            regions: BTreeMap::new(),
+            hold_ticks,
+            now: 0,
+            held: 0,
+            is_halted: false,
+            log_bytes_durable: 0,
+        }
+    }
+
+    /// Takes on a region whose durable state ends at `applied`.
+    pub(crate) fn open(&mut self, region: RegionId, applied: Index) {
+        let durable = self.machine.durable(region);
+        self.regions.insert(region, Applying { applied, durable, held: BTreeMap::new() });
+    }
+
+    /// Takes on a region that is new on this store.
+    pub(crate) fn create(&mut self, region: Region) {
+        let id = region.id;
+        self.machine.create(region);
+        self.open(id, 0);
+    }
+
+    /// The state machine, to look at.
+    #[must_use]
+    pub fn machine(&self) -> &M {
+        &self.machine
+    }
+
+    /// The state machine, for what a shell has to do with it beside applying.
+    pub fn machine_mut(&mut self) -> &mut M {
+        &mut self.machine
+    }
+
+    /// Carries out one task. What the store has to know of it goes to `reports`.
+    ///
+    /// Once the machine has said that it cannot go on, nothing is applied or read any more.
+    pub fn run(&mut self, task: Task<M>, reports: &mut Vec<AppliedReport>) {
+        match task {
+            Task::Proposed { region, first, callbacks } => {
+                for (callback, index) in callbacks.into_iter().zip(first.index..) {
+                    self.machine.proposed(region, LogId::new(first.term, index), callback);
+                }
+            }
+            Task::Apply { region, apply } => reports.extend(self.apply(region, apply)),
+            Task::Read { region, index, queries } => self.read(region, index, queries),
+        }
+    }
+
+    fn apply(&mut self, region: RegionId, apply: Apply) -> Option<AppliedReport> {
+        let state = self.regions.get_mut(&region).filter(|_| !self.is_halted)?;
+        let entries = apply.entries();
+        let effects = self.machine.apply(region, entries);
+        if effects.halt.is_some() {
+            self.is_halted = true;
+            let durable = state.durable;
+            return Some(AppliedReport { region, applied: None, effects, durable });
+        }
+        if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
+            assert_eq!(first, state.applied + 1, "entries are applied in order, each once");
+            state.applied = last.index;
+        }
+        while let Some(due) = state.held.first_entry().filter(|e| *e.key() <= state.applied) {
+            for reads in due.remove() {
+                self.held -= reads.queries.len();
+                self.machine.read(region, reads.queries);
+            }
+        }
+        let durable = self.machine.durable(region);
+        state.durable = durable;
+        Some(AppliedReport { region, applied: Some(apply.done()), effects, durable })
+    }
+
+    fn read(&mut self, region: RegionId, index: Index, queries: Vec<M::Query>) {
+        match self.regions.get_mut(&region) {
+            _ if self.is_halted => refuse_all(queries, &Refusal::ShuttingDown),
+            Some(state) if index <= state.applied => self.machine.read(region, queries),
+            Some(state) => {
+                self.held += queries.len();
+                let deadline = self.now + self.hold_ticks;
+                state.held.entry(index).or_default().push(HeldReads { deadline, queries });
+            }
+            None => refuse_all(queries, &Refusal::RegionNotFound(region)),
+        }
+    }
+
+    /// Time passes: reads held for too long are refused, and the machine may start a checkpoint.
+    ///
+    /// `log_bytes` is how many bytes were ever appended to the store's log.
+    pub fn tick(&mut self, log_bytes: u64, reports: &mut Vec<AppliedReport>) {
+        self.now += 1;
+        for state in self.regions.values_mut() {
+            state.held.retain(|_, held| {
+                for late in held.extract_if(.., |reads| reads.deadline <= self.now) {
+                    self.held -= late.queries.len();
+                    refuse_all(late.queries, &Refusal::Timeout);
+                }
+                !held.is_empty()
+            });
+        }
+        if self.is_halted {
+            return;
+        }
+        self.machine.maintain(log_bytes.saturating_sub(self.log_bytes_durable));
+        for (&region, state) in &mut self.regions {
+            let durable = self.machine.durable(region);
+            if durable != state.durable {
+                state.durable = durable;
+                self.log_bytes_durable = log_bytes;
+                let effects = Effects::default();
+                reports.push(AppliedReport { region, applied: None, effects, durable });
+            }
+        }
+    }
+
+    /// The last index of a region that is in a durable checkpoint.
+    pub(crate) fn durable(&self, region: RegionId) -> Index {
+        self.machine.durable(region)
+    }
+
+    /// How many reads are held.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// The last applied index of a region.
+    #[must_use]
+    pub fn applied(&self, region: RegionId) -> Option<Index> {
+        self.regions.get(&region).map(|state| state.applied)
+    }
+
+    /// The store stops: everybody who still waits is answered.
+    pub fn shut_down(&mut self) {
+        self.held = 0;
+        for state in self.regions.values_mut() {
+            for reads in std::mem::take(&mut state.held).into_values().flatten() {
+                refuse_all(reads.queries, &Refusal::ShuttingDown);
+            }
+        }
+        self.machine.shut_down();
+    }
+}
+
+/// Refuses all of `callbacks` for the same reason.
+pub(crate) fn refuse_all<C: Callback>(callbacks: Vec<C>, why: &Refusal) {
+    for callback in callbacks {
+        callback.refuse(why.clone());
+    }
+}

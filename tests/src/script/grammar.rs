@@ -100,6 +100,11 @@ impl Script {
             self.lines[at..block.start].iter().for_each(|line| push_line(&mut text, line));
             write_output(&mut text, output);
             at = block.end;
+            // What ends an output in the short form may have spaces in it; the long form minds.
+            if self.lines.get(at).is_some_and(|line| line.trim().is_empty()) {
+                push_line(&mut text, "");
+                at += 1;
+            }
         }
         self.lines[at..].iter().for_each(|line| push_line(&mut text, line));
         text
@@ -145,7 +150,7 @@ impl<'a> Reader<'a> {
             if first.is_empty() || first.starts_with('#') {
                 continue;
             }
-            let text = self.continued(first);
+            let text = self.continued(first)?;
             let (command, args) = parse_line(&text).map_err(|reason| Malformed { line, reason })?;
             if command == "subtest" {
                 self.subtest(&args).map_err(|reason| Malformed { line, reason })?;
@@ -159,15 +164,18 @@ impl<'a> Reader<'a> {
     }
 
     /// A directive's whole line, with the lines it goes on in.
-    fn continued(&mut self, first: &str) -> String {
+    fn continued(&mut self, first: &str) -> Result<String, Malformed> {
         let mut text = first.to_owned();
         while text.ends_with('\\') {
             text.pop();
-            let Some(more) = self.next() else { break };
+            let Some(more) = self.next() else {
+                let reason = "the line goes on, but the file ends".to_owned();
+                return Err(Malformed { line: self.at, reason });
+            };
             text.push(' ');
             text.push_str(more.trim());
         }
-        text
+        Ok(text)
     }
 
     fn input(&mut self) -> String {
@@ -322,6 +330,8 @@ fn parse_list(text: &str) -> Option<(Vec<String>, &str)> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn one(text: &str) -> Directive {
@@ -364,7 +374,7 @@ mod tests {
         assert_eq!(d.line, 1);
         let keys: Vec<_> = d.args.iter().map(|arg| arg.key.as_str()).collect();
         assert_eq!((keys, d.input.as_str()), (vec!["a", "b"], "input"));
-        assert_eq!(one("foo a\\").args, [Arg { key: "a".into(), values: vec![] }]);
+        assert_eq!(refusal("foo\\\na\\"), "line 2: the line goes on, but the file ends");
     }
 
     #[test]
@@ -451,5 +461,33 @@ mod tests {
         let again = Script::parse(&rewritten).unwrap();
         let outputs: Vec<_> = again.directives.iter().map(|d| d.expected.as_str()).collect();
         assert_eq!(outputs, ["a\n\nb\n", "kept\n", "new\n", "ok\n"]);
+    }
+
+    /// Text made of what the grammar gives a meaning to.
+    fn text() -> impl Strategy<Value = String> {
+        let piece = prop::sample::select(vec![
+            "----", "\n", "\n", "\n", " ", "#", "\\", "subtest", "end", "(", ")", ",", "=", "a",
+            "é", "/",
+        ]);
+        prop::collection::vec(piece, 0..60).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in text()) {
+            if let Ok(script) = Script::parse(&text) {
+                // Read again after everything was answered, it has the same directives.
+                let answers = |d: &Directive| format!("{}\n\n----\nb\n", d.command);
+                let outputs: Vec<(usize, String)> =
+                    script.directives.iter().map(answers).enumerate().collect();
+                let again = Script::parse(&script.rewritten(&outputs));
+                let again = again.map_err(|e| TestCaseError::fail(e.to_string()))?;
+                prop_assert_eq!(again.directives.len(), script.directives.len());
+                for (before, after) in script.directives.iter().zip(&again.directives) {
+                    prop_assert_eq!((&before.command, &before.args), (&after.command, &after.args));
+                    prop_assert_eq!(&after.expected, &answers(before));
+                }
+            }
+        }
     }
 }

@@ -48,7 +48,12 @@ impl Default for Template {
             pre_vote: false,
             check_quorum: false,
             eager_appends: true,
+            skip_commit_broadcast: false,
+            disable_conf_change_validation: false,
             step_down_on_removal: false,
+            disable_proposal_forwarding: false,
+            write_ticks_max: 0,
+            applied: 0,
             read_mode: ReadMode::Safe,
             ..Config::new(FIRST)
         };

@@ -8,6 +8,7 @@
 //! | `proposals` | which command waits for which entry |
 //! | [`engine`] | the sorted state, its snapshots, its memory |
 //! | `execute` | what each operation does |
+//! | `checkpoint` | the state on disk, and which of it a store starts from |
 //! | [`machine`] | what a committed entry does: checks, changes, answers |
 //! | [`resp`], [`limits`] | the protocol clients speak, and what is taken from them |
 //! | [`server`] | all connections of a store in one thread; the commands |
@@ -27,6 +28,7 @@ pub mod machine;
 pub mod resp;
 pub mod server;
 
+mod checkpoint;
 mod execute;
 mod hash;
 mod proposals;
@@ -36,4 +38,4 @@ mod wire;
 pub use answer::{Answer, Error};
 pub use callback::{Callback, Query};
 pub use command::{Cf, Condition, Op, OpError, OpResult, Request, Response};
-pub use machine::{KvMachine, RegionSnapshot};
+pub use machine::{Background, CheckpointOptions, KvMachine, OpenError, RegionSnapshot};

@@ -24,11 +24,14 @@ use std::sync::Arc;
 
 use raft::{Entries, EntryKind, EntryRef, Index, LogId};
 use raftstore::command::{Command, CommandKind};
+use raftstore::disk::Disk;
 use raftstore::machine::Halt;
 use raftstore::{Effects, Machine, RecoveredRegion, Refusal, Region, RegionId, Unknown};
 
 use crate::answer::{Answer, Error};
 use crate::callback::{Ask, Callback, Query};
+use crate::checkpoint::Keeper;
+pub use crate::checkpoint::{Background, CheckpointOptions, OpenError};
 use crate::command::encoding::Ops;
 use crate::command::{Op, Response};
 use crate::engine::{Engine, MemEngine, MemReader, Read, RegionState, Write};
@@ -42,6 +45,10 @@ pub use crate::region_snapshot::RegionSnapshot;
 pub struct KvMachine {
     engine: MemEngine,
     groups: BTreeMap<RegionId, Group>,
+    /// None if the state is not to survive.
+    keeper: Option<Keeper>,
+    /// Why nothing can be made durable any more: the next entry halts the machine.
+    broken: Option<String>,
     halted: Option<Halt>,
     stopped: bool,
 }
@@ -67,6 +74,36 @@ impl KvMachine {
     #[must_use]
     pub fn in_memory() -> KvMachine {
         KvMachine::default()
+    }
+
+    /// A machine that keeps its state on `disk`: it begins with the newest checkpoint there.
+    ///
+    /// `log` names, for each region that the log has, the last entry that it no longer has: the
+    /// checkpoint must reach at least as far.
+    ///
+    /// # Errors
+    /// If a checkpoint is damaged and the log does not have all entries after an older one, or the
+    /// disk refuses. Nothing but unfinished files has been removed.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        options: CheckpointOptions,
+        log: impl IntoIterator<Item = (RegionId, Index)>,
+    ) -> Result<KvMachine, OpenError> {
+        let (keeper, engine) = Keeper::open(disk, options, log.into_iter().collect())?;
+        let mut machine = KvMachine { keeper: Some(keeper), ..KvMachine::default() };
+        for RegionState { region, .. } in engine.read(|state| state.regions()) {
+            let group = Group { proposals: Proposals::default(), region };
+            machine.groups.insert(group.region.id, group);
+        }
+        machine.engine = engine;
+        Ok(machine)
+    }
+
+    /// Has a checkpoint begun at the next chance, however little there is to write.
+    pub fn request_checkpoint(&mut self) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.request();
+        }
     }
 
     /// Takes snapshots of the state on any thread.
@@ -251,9 +288,17 @@ impl Machine for KvMachine {
     }
 
     fn apply(&mut self, region: RegionId, entries: &Entries) -> Effects {
+        if let (Some(why), Some(at)) = (&self.broken, entries.iter().next())
+            && self.halted.is_none()
+        {
+            self.halted = Some(Halt { region, at: at.id, why: why.clone() });
+        }
         let mut effects = Effects { halt: self.halted.clone(), ..Effects::default() };
         if effects.halt.is_some() {
             return effects;
+        }
+        if let Some(keeper) = &mut self.keeper {
+            keeper.grew(entries.size());
         }
         for entry in entries.iter() {
             let applied = match self.groups.get_mut(&region) {
@@ -282,14 +327,27 @@ impl Machine for KvMachine {
         }
     }
 
-    fn maintain(&mut self, _log_bytes: u64) {}
+    fn maintain(&mut self, log_bytes: u64) {
+        if self.stopped || self.broken.is_some() {
+            return;
+        }
+        if let Some(keeper) = &mut self.keeper
+            && let Err(error) = keeper.maintain(log_bytes, &self.engine)
+        {
+            log::error!("{error}");
+            self.broken = Some(error.to_string());
+        }
+    }
 
-    fn durable(&self, _region: RegionId) -> Index {
-        0
+    fn durable(&self, region: RegionId) -> Index {
+        self.keeper.as_ref().map_or(0, |keeper| keeper.durable(region))
     }
 
     fn shut_down(&mut self) {
         self.stopped = true;
+        if let Some(keeper) = &mut self.keeper {
+            keeper.stop();
+        }
         for callback in self.groups.values_mut().flat_map(|group| group.proposals.drain()) {
             callback.answer(Err(Unknown::ShuttingDown.into()));
         }

@@ -11,7 +11,7 @@
 //! Reading never panics and never allocates more than the input is long: lengths are checked
 //! against what is left before anything is taken.
 
-use raft::NodeId;
+use raft::{LogId, NodeId};
 use raftstore::{Epoch, Peer, Region, RegionId, StoreId};
 
 /// The bytes are not what they should be.
@@ -48,6 +48,12 @@ pub(crate) fn put_optional(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
     if let Some(bytes) = bytes {
         put_string(out, bytes);
     }
+}
+
+/// Appends a position in a log.
+pub(crate) fn put_log_id(out: &mut Vec<u8>, at: LogId) {
+    put_number(out, at.term);
+    put_number(out, at.index);
 }
 
 /// Appends an epoch.
@@ -161,6 +167,11 @@ impl<'a> Reader<'a> {
         what: &'static str,
     ) -> Result<Option<&'a [u8]>, Malformed> {
         if self.flag(what)? { self.string(bytes_max, what).map(Some) } else { Ok(None) }
+    }
+
+    pub(crate) fn log_id(&mut self, what: &'static str) -> Result<LogId, Malformed> {
+        let term = self.number(what)?;
+        Ok(LogId::new(term, self.number(what)?))
     }
 
     pub(crate) fn epoch(&mut self) -> Result<Epoch, Malformed> {

@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use raft::LogId;
 use raftstore::RegionId;
 
-use super::tree::{Stats, Tree, stats_of};
+use super::tree::{Range, Stats, Tree, stats_of};
 use super::{Engine, Read, RegionState, Write};
 use crate::command::Cf;
 
@@ -107,6 +107,11 @@ impl MemEngine {
     #[must_use]
     pub fn memory(&self) -> Memory {
         self.shared.lock().memory()
+    }
+
+    /// Adds a pair without a batch: a checkpoint is being read, and nobody else looks yet.
+    pub(crate) fn load(&mut self, cf: Cf, key: &[u8], value: &[u8]) {
+        self.shared.lock().batch().put(cf, key, value);
     }
 
     /// Runs `read` on the state as it is, without taking a snapshot. Nobody can write meanwhile.
@@ -254,6 +259,13 @@ impl Read for Content {
 
     fn regions(&self) -> Vec<RegionState> {
         self.regions.values().cloned().collect()
+    }
+}
+
+impl MemSnapshot {
+    /// All keys and values, in order.
+    pub(crate) fn range(&self, cf: Cf) -> Range<'_> {
+        self.content.trees[cf as usize].range(b"", b"")
     }
 }
 

@@ -3,6 +3,8 @@ use crossbeam_channel::Receiver;
 use proptest::prelude::*;
 use raft::{Entry, Run};
 use raftstore::command::{encode, encode_compact_log};
+use raftstore::disk::SimDisk;
+use raftstore::disk::sim::{Crash, Fault};
 use raftstore::{Epoch, StoreId};
 
 use super::*;
@@ -346,6 +348,100 @@ fn l1_a_command_proposed_twice_is_applied_twice() {
     drop(lost);
     store.apply(1, vec![add(), add()]);
     assert_eq!(store.get("n"), Some("2".into()));
+}
+
+fn inline() -> CheckpointOptions {
+    CheckpointOptions { log_bytes_min: 0, log_percent_of_state: 0, background: Background::Inline }
+}
+
+impl Fixture {
+    /// Starts from what is on `disk`, the log having forgotten up to `log`.
+    fn open(disk: &SimDisk, log: Index) -> Fixture {
+        let mut machine = KvMachine::open(disk.mount(), inline(), [(ID, log)]).expect("startable");
+        let recovered = machine.recovered();
+        if recovered.is_empty() {
+            machine.create(Region::first(&[StoreId(1), StoreId(2), StoreId(3)]));
+        }
+        let index = recovered.first().map_or(0, |region| region.applied.index);
+        Fixture { machine, index }
+    }
+
+    fn hash(&self) -> u64 {
+        self.machine.state_hash(ID).expect("created")
+    }
+}
+
+/// P8, K10, S13: the process dies before any I/O of a run of counters and checkpoints. What is found
+/// again is exactly the state of its applied index, and with the log after it every command has
+/// been applied exactly once.
+#[test]
+fn p8_k10_after_any_crash_data_and_applied_index_agree() {
+    let commands: Vec<Bytes> = (0..30u8)
+        .map(|i| envelope(EPOCH, vec![Op::add("sum", 1), Op::put(vec![i % 5], vec![i; 700])]))
+        .collect();
+    let mut canonical = Fixture::new();
+    let mut hashes = vec![canonical.hash()];
+    for command in &commands {
+        canonical.apply(1, vec![command.clone()]);
+        hashes.push(canonical.hash());
+    }
+
+    let disk = SimDisk::new(5);
+    disk.record();
+    let mut store = Fixture::open(&disk, 0);
+    let mut durable = vec![(0, 0)];
+    for batch in commands.chunks(3) {
+        store.apply(1, batch.to_vec());
+        store.machine.maintain(1);
+        durable.push((disk.operations(), store.machine.durable(ID)));
+    }
+    let moments = disk.recorded();
+    assert!(moments.len() > 60, "ten checkpoints");
+    let first = disk.operations() - moments.len() as u64;
+    let mut found = std::collections::BTreeSet::new();
+    for (operation, moment) in (first..).zip(moments) {
+        let log = durable.iter().rfind(|(at, _)| *at <= operation).map_or(0, |found| found.1);
+        for crash in [Crash::Power, Crash::Process] {
+            let disk = moment.disk.fork();
+            disk.crash(crash);
+            let mut store = Fixture::open(&disk, log);
+            let at = store.index as usize;
+            assert!(store.index >= log, "nothing is lost that the log has forgotten");
+            assert_eq!(store.hash(), hashes[at], "{crash:?} before operation {operation}");
+            store.apply(1, commands[at..].to_vec());
+            assert_eq!(store.hash(), hashes[30]);
+            assert_eq!(store.get("sum"), Some("30".into()), "each exactly once");
+            found.insert(at);
+        }
+    }
+    assert_eq!(found, (0..=30).step_by(3).collect(), "every checkpoint was started from");
+}
+
+/// W10: a store that cannot make anything durable any more stops at its next entry, and the log
+/// forgets nothing.
+#[test]
+fn a_failed_sync_halts_the_machine_at_the_next_entry() {
+    let disk = SimDisk::new(5);
+    let mut store = Fixture::open(&disk, 0);
+    store.run(vec![Op::put("k", "v")]).expect("applied");
+    // Operations of a checkpoint: create, magic, regions, pairs, and then the first sync.
+    disk.fail(4, Fault::Error);
+    store.machine.maintain(1);
+    assert_eq!(store.machine.durable(ID), 0);
+    let ours = store.propose(2, 1);
+    let halt = store.apply(1, vec![envelope(EPOCH, vec![Op::put("k", "w")])]).halt;
+    assert_eq!(halt.expect("stopped").at, LogId::new(1, 2));
+    store.machine.shut_down();
+    assert_eq!(ours.try_recv(), Ok(Err(Unknown::ShuttingDown.into())));
+}
+
+#[test]
+fn a_machine_in_memory_lets_the_log_forget_nothing() {
+    let mut store = Fixture::new();
+    store.run(vec![Op::put("k", "v")]).expect("applied");
+    store.machine.request_checkpoint();
+    store.machine.maintain(u64::MAX);
+    assert_eq!(store.machine.durable(ID), 0);
 }
 
 fn op() -> impl Strategy<Value = Op> {

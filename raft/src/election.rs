@@ -153,7 +153,10 @@ pub(crate) fn on_request_vote(server: &mut Server, leader: Option<NodeId>, reque
     let may_vote = server.vote == Some(from)
         || (server.vote.is_none() && leader.is_none())
         || (pre && term > server.term);
-    if may_vote && last >= server.last_id() {
+    // Beyond etcd, and only between equal logs: somebody else should rather lead.
+    let is_preferred =
+        last != server.last_id() || server.priority(from) >= server.priority(server.id());
+    if may_vote && last >= server.last_id() && is_preferred {
         server.promise(from, term, Body::RequestVoteReply { pre, granted: true });
         if !pre {
             server.election_elapsed = 0;

@@ -69,6 +69,7 @@ impl RawNode {
             log,
             membership,
             commit_groups: Vec::new(),
+            priorities: Vec::new(),
             election_elapsed: 0,
             election_timeout: 0,
             random: fastrand::Rng::with_seed(config.seed ^ config.id.get().rotate_left(32)),
@@ -225,6 +226,16 @@ impl RawNode {
         self.raft.server.commit_groups = groups.into_iter().collect();
         self.raft.recount();
         self.observe();
+    }
+
+    /// Who should rather lead: from now on this server refuses its vote to a candidate of lower
+    /// priority whose log is no longer than its own. A longer log is not refused, so what is
+    /// committed is never at stake. Members that are not named have priority 0.
+    ///
+    /// The server with the highest priority is elected as soon as it is up to date; if it is cut
+    /// off after it refused its vote, an election takes a few rounds more.
+    pub fn set_priorities(&mut self, priorities: impl IntoIterator<Item = (NodeId, u32)>) {
+        self.raft.server.priorities = priorities.into_iter().collect();
     }
 
     /// A follower forgets who leads, and so may vote before the leader's lease is over. For

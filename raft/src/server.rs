@@ -31,6 +31,8 @@ pub(crate) struct Server {
     pub(crate) membership: Membership,
     /// Empty unless group commit is on.
     pub(crate) commit_groups: Groups,
+    /// Who should rather lead, where that was said; 0 for the others.
+    pub(crate) priorities: Vec<(NodeId, u32)>,
     /// Ticks since a leader or a candidate we voted for was heard from; on a leader, since it last
     /// made sure of its quorum.
     pub(crate) election_elapsed: u32,
@@ -89,6 +91,11 @@ impl Server {
         let from = self.config.election_ticks;
         let range = self.config.election_ticks_range.clone().unwrap_or(from..2 * from);
         self.election_timeout = self.random.u32(range);
+    }
+
+    /// How much `id` is wanted as a leader.
+    pub(crate) fn priority(&self, id: NodeId) -> u32 {
+        self.priorities.iter().find(|(of, _)| *of == id).map_or(0, |(_, priority)| *priority)
     }
 
     /// Whether this server may stand for election: it votes, and no snapshot is about to replace

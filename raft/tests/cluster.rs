@@ -189,3 +189,39 @@ fn with_groups_an_entry_needs_two_of_them() {
     group.settle();
     assert_eq!(group.node(1).commit(), 2, "a majority has it");
 }
+
+/// test_election_with_priority_log: between equal logs the lower priority is refused; a longer log
+/// wins whatever its priority. test_set_priority, test_election_after_change_priority: it can be
+/// set at any time.
+#[test]
+fn of_equal_logs_the_higher_priority_leads() {
+    let mut group = Group::new(3, |c| (c.pre_vote, c.check_quorum) = (false, false));
+    for n in 1..=3 {
+        group.node(n).set_priorities([(id(1), 3), (id(2), 2), (id(3), 1)]);
+    }
+    group.node(3).campaign();
+    group.settle();
+    assert_eq!(group.node(3).role(), RoleKind::Follower, "1 and 2 would rather lead");
+    group.node(1).campaign();
+    group.settle();
+    assert_eq!(group.node(1).role(), RoleKind::Leader);
+
+    // 2 misses an entry, so that 3's log is longer and its priority does not matter to 2.
+    group.cut.push(id(2));
+    group.node(1).propose(Bytes::from_static(b"x")).expect("taken");
+    group.settle();
+    group.cut = vec![id(1)];
+    group.node(3).campaign();
+    group.settle();
+    assert_eq!(group.node(3).role(), RoleKind::Leader);
+
+    // Now that it is wanted less by nobody, 2 may be elected with an equal log.
+    group.cut.clear();
+    group.settle();
+    for n in 1..=3 {
+        group.node(n).set_priorities([]);
+    }
+    group.node(3).transfer_leader(id(2));
+    group.settle();
+    assert_eq!(group.node(2).role(), RoleKind::Leader);
+}

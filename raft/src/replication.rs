@@ -270,7 +270,7 @@ fn on_accepted(server: &mut Server, leader: &mut Leader, from: NodeId, index: In
     }
     let is_other = from != server.id();
     let can_bump = pr.can_bump_commit(server.log.committed());
-    if !commit_and_tell(server, leader) && is_other && can_bump {
+    if !commit_and_tell(server, leader) && is_other && can_bump && tells_commits(server, leader) {
         request_append(server, leader, from, true);
     }
     if is_other {
@@ -286,12 +286,16 @@ pub(crate) fn commit_and_tell(server: &mut Server, leader: &mut Leader) -> bool 
         return false;
     }
     read::release_postponed(server, leader);
-    // A membership change takes effect as it is applied, so everybody should hear of it soon.
-    let has_pending_change = leader.pending_conf_index > server.log.applied();
-    if !server.config.skip_commit_broadcast || has_pending_change {
+    if tells_commits(server, leader) {
         broadcast(server, leader);
     }
     true
+}
+
+/// Whether a new commit index is worth an append of its own. A membership change takes effect as it
+/// is applied, so everybody should hear of it soon.
+fn tells_commits(server: &Server, leader: &Leader) -> bool {
+    !server.config.skip_commit_broadcast || leader.pending_conf_index > server.log.applied()
 }
 
 /// The window has opened: entries, as many appends as it takes.

@@ -2,12 +2,26 @@
 
 use std::time::Duration;
 
+use raft::{Config, NodeId};
+
 use crate::cells::{self, Cell, Figure, during, figure, noise};
-use crate::cluster::{Cluster, Propose, fast_config};
+use crate::cluster::{Cluster, Propose, fast_config, telling_config};
 use crate::options::Options;
 
-/// The variants, by the name they have in figures.
-const SUBJECTS: [(&str, Propose); 2] = [("raftkv", Propose::Each), ("raftkv-many", Propose::Many)];
+/// A variant.
+#[derive(Clone, Copy)]
+struct Subject {
+    /// As it is called in figures.
+    name: &'static str,
+    propose: Propose,
+    config: fn(NodeId) -> Config,
+}
+
+const SUBJECTS: [Subject; 3] = [
+    Subject { name: "raftkv", propose: Propose::Each, config: fast_config },
+    Subject { name: "raftkv-many", propose: Propose::Many, config: fast_config },
+    Subject { name: "raftkv-telling", propose: Propose::Each, config: telling_config },
+];
 
 /// Entries that warm a fresh cluster up.
 const WARM_UP: usize = 4096;
@@ -16,30 +30,24 @@ const WARM_UP: usize = 4096;
 pub fn run(options: &Options) {
     let time = options.time(0.3);
     let mut cells = Vec::new();
-    for (name, propose) in SUBJECTS {
+    for subject in SUBJECTS {
         for &payload in &options.payloads(&[16, 256, 4096]) {
             for &batch in &options.batches(&[1, 64, 1024]) {
-                cells.push(cell(name, propose, 3, payload, batch, time));
+                cells.push(cell(subject, 3, payload, batch, time));
             }
         }
         if !options.no_n5 {
-            cells.push(cell(name, propose, 5, 256, 64, time));
+            cells.push(cell(subject, 5, 256, 64, time));
         }
     }
     cells::run(cells, options.rounds(7), options);
 }
 
-fn cell(
-    name: &str,
-    propose: Propose,
-    nodes: usize,
-    payload: usize,
-    batch: usize,
-    time: Duration,
-) -> Cell {
+fn cell(subject: Subject, nodes: usize, payload: usize, batch: usize, time: Duration) -> Cell {
+    let Subject { name, propose, config } = subject;
     Cell::new(format!("core/{name}/n{nodes}/p{payload}/b{batch}"), move || {
         // A fresh cluster each round, so that no cell keeps another's memory warm.
-        let mut cluster = Cluster::new(nodes, propose, fast_config);
+        let mut cluster = Cluster::new(nodes, propose, config);
         let payload = noise(payload, 1);
         for _ in 0..(WARM_UP / batch).max(2) {
             cluster.round(&payload, batch);
@@ -60,11 +68,11 @@ fn rates(entries: u64, elapsed: Duration) -> Vec<Figure> {
 /// `false` if there is no variant of that name.
 #[must_use]
 pub fn run_fixed(options: &Options) -> bool {
-    let subject = SUBJECTS.iter().find(|(name, _)| *name == options.subject);
-    let Some((name, propose)) = subject else { return false };
+    let subject = SUBJECTS.iter().find(|subject| subject.name == options.subject);
+    let Some(Subject { name, propose, config }) = subject else { return false };
     let first = |given: Vec<usize>| given.first().copied().unwrap_or(1);
     let (payload, batch) = (first(options.payloads(&[256])), first(options.batches(&[64])));
-    let mut cluster = Cluster::new(options.nodes(3), *propose, fast_config);
+    let mut cluster = Cluster::new(options.nodes(3), *propose, config);
     let bytes = noise(payload, 1);
     let mut done = 0;
     while done < options.entries {

@@ -50,7 +50,7 @@ pub(crate) struct Log {
 
 /// A snapshot that is to replace the log.
 struct Pending {
-    snapshot: Snapshot,
+    snapshot: Box<Snapshot>,
     handed: bool,
 }
 
@@ -238,7 +238,7 @@ impl Log {
     }
 
     /// Replaces the whole log by a snapshot (§7).
-    pub(crate) fn restore(&mut self, snapshot: Snapshot) {
+    pub(crate) fn restore(&mut self, snapshot: Box<Snapshot>) {
         let last = snapshot.meta.last;
         assert!(last.index > self.committed, "a snapshot never takes back what is committed");
         self.open.clear();
@@ -355,7 +355,7 @@ impl Log {
     }
 
     /// The pending snapshot, once.
-    pub(crate) fn take_unhanded_snapshot(&mut self) -> Option<Snapshot> {
+    pub(crate) fn take_unhanded_snapshot(&mut self) -> Option<Box<Snapshot>> {
         let pending = self.pending_snapshot.as_mut().filter(|p| !p.handed)?;
         pending.handed = true;
         Some(pending.snapshot.clone())

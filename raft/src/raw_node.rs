@@ -334,7 +334,7 @@ impl RawNode {
             id: server.id(),
             term: server.term,
             last: has_unstable.then(|| server.last_id()),
-            snapshot: snapshot.as_ref().map(|s| s.meta.clone()),
+            snapshot: snapshot.as_ref().map(|s| Box::new(s.meta.clone())),
         });
         Some(Write {
             number: self.writes,

@@ -86,7 +86,8 @@ pub struct Write {
     pub(crate) number: u64,
     pub(crate) entries: Entries,
     pub(crate) hard_state: Option<HardState>,
-    pub(crate) snapshot: Option<Snapshot>,
+    /// Boxed, as in [`Stable`]: snapshots are rare, and every write is moved around.
+    pub(crate) snapshot: Option<Box<Snapshot>>,
     pub(crate) must_sync: bool,
     pub(crate) promises: Vec<Message>,
     pub(crate) stable: Option<Stable>,
@@ -103,7 +104,7 @@ pub struct Stable {
     /// The last entry, if any was not known to be stable.
     pub last: Option<LogId>,
     /// The snapshot, if one was written.
-    pub snapshot: Option<SnapshotMeta>,
+    pub snapshot: Option<Box<SnapshotMeta>>,
 }
 
 impl Write {
@@ -128,7 +129,7 @@ impl Write {
     /// A snapshot that replaces the whole log and the state machine; entries follow it.
     #[must_use]
     pub fn snapshot(&self) -> Option<&Snapshot> {
-        self.snapshot.as_ref()
+        self.snapshot.as_deref()
     }
 
     /// Whether there is anything a crash must not lose: entries, a snapshot, a new term or vote. A

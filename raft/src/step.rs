@@ -168,7 +168,7 @@ impl Raft {
             Body::InstallSnapshot { snapshot } => {
                 server.election_elapsed = 0;
                 follower.leader = Some(from);
-                self.on_install_snapshot(from, *snapshot);
+                self.on_install_snapshot(from, snapshot);
             }
             Body::TimeoutNow => return Ok(election::campaign(server, true)),
             Body::Propose { entries } => {

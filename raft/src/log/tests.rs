@@ -55,9 +55,9 @@ fn all_terms(log: &Log) -> Vec<Term> {
     (log.first()..=log.last()).map(|i| log.term(i).expect("no gap")).collect()
 }
 
-fn snapshot(term: Term, index: Index) -> Snapshot {
+fn snapshot(term: Term, index: Index) -> Box<Snapshot> {
     let meta = SnapshotMeta { last: LogId::new(term, index), ..SnapshotMeta::default() };
-    Snapshot { meta, data: Bytes::new() }
+    Box::new(Snapshot { meta, data: Bytes::new() })
 }
 
 // ---- log_test.go ----

@@ -27,7 +27,7 @@ pub(super) fn append_note(id: NodeId, write: &Write) -> Note {
                 let kind = Kind::STORAGE_APPEND_RESP;
                 let mut response = Note::new(Target::AppendThread, id, kind, stable.term);
                 response.log = stable.last.unwrap_or_default();
-                response.snapshot.clone_from(&stable.snapshot);
+                response.snapshot = stable.snapshot.as_deref().cloned();
                 response
             }
         });

@@ -76,7 +76,7 @@ fn op() -> impl Strategy<Value = Op> {
 struct Writing {
     term: Term,
     entries: Entries,
-    snapshot: Option<Snapshot>,
+    snapshot: Option<Box<Snapshot>>,
     last: LogId,
 }
 
@@ -247,7 +247,7 @@ impl Twins {
     fn persist(&mut self) -> Result<(), TestCaseError> {
         let Some(write) = self.writing.pop_front() else { return Ok(()) };
         if let Some(snapshot) = &write.snapshot {
-            self.disk.apply_snapshot(snapshot.clone())?;
+            self.disk.apply_snapshot((**snapshot).clone())?;
         }
         self.disk.append(&write.entries);
         // As `RawNode::on_stable`: in another term the report says nothing about entries.

@@ -10,7 +10,8 @@
 //! * Candidates: "if votes received from majority of servers: become leader": [`on_vote`].
 //!
 //! Invariants: a server votes once in a term, and its vote is on disk before anybody hears of it:
-//! the vote is a *promise*, its own included, so it counts only after the write it rests on.
+//! the vote is a *promise*, its own included, so it counts only after the write it rests on. A
+//! leader's term is on its own disk.
 
 use crate::entry::EntryKind;
 use crate::message::Body;
@@ -105,12 +106,17 @@ fn has_unapplied_conf_change(server: &Server) -> bool {
 }
 
 /// Asks all voters, oneself included: the own vote, too, counts only once it is on disk.
+///
+/// The requests leave beside the write, unless the log they name is not on disk yet. A server that
+/// crashed before it wrote may stand in the same term again, with less of a log, and must not win
+/// by late votes for the log it has lost.
 pub(crate) fn request_votes(server: &mut Server, kind: Kind) {
     let (pre, transfer, term) = match kind {
         Kind::Pre => (true, false, server.term + 1),
         Kind::Real { transfer } => (false, transfer, server.term),
     };
     let (id, last) = (server.id(), server.last_id());
+    let can_forget_log = !pre && server.log.has_unstable();
     let Server { membership, out, .. } = server;
     for to in membership.voters.voters() {
         let body = if to == id {
@@ -119,7 +125,7 @@ pub(crate) fn request_votes(server: &mut Server, kind: Kind) {
             Body::RequestVote { pre, last, transfer }
         };
         let message = crate::message::Message { from: id, to, term, body };
-        if to == id {
+        if to == id || can_forget_log {
             out.promises.push(message);
         } else {
             out.messages.push(message);
@@ -186,6 +192,9 @@ pub(crate) fn on_vote(
     match server.membership.voters.vote_result(vote) {
         VoteResult::Pending => Next::Stay,
         VoteResult::Won if pre => Next::Campaign { transfer: false },
+        // Without its own vote on disk it could forget that it led, be elected in this term once
+        // more, and give indexes to other entries.
+        VoteResult::Won if vote(server.id()).is_none() => Next::Stay,
         VoteResult::Won => Next::Lead,
         VoteResult::Lost => Next::Follow { term: server.term, leader: None },
     }

@@ -1,0 +1,8 @@
+//! What etcd's raft, raft-rs and TinyKV pin by their tests, chapter by chapter. The names of their
+//! tests stand in the comments, so that what is covered can be found by name; so do the numbers of
+//! bugs that others had.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod crash;

@@ -296,7 +296,7 @@ fn stopping_breaks_it_off() {
 
 proptest! {
     /// Whatever is done in whatever order, with crashes between: the state never goes back behind
-    /// what the log may have forgotten, and at most two checkpoints and one unfinished stay.
+    /// what the log may have forgotten, and no more than two checkpoints stay.
     #[test]
     fn never_behind_the_log(
         steps in prop::collection::vec((0..5u8, any::<u64>()), 1..40),
@@ -323,7 +323,6 @@ proptest! {
                     keeper.request();
                     alive = keeper.maintain(0, &engine).is_ok();
                     log = log.max(keeper.durable(ID));
-                    prop_assert!(names(&disk.fork()).len() <= 3);
                 }
                 3 => disk.fail(seed % 8, [Fault::Error, Fault::Full][seed as usize / 8 % 2]),
                 _ => {
@@ -337,5 +336,15 @@ proptest! {
                 }
             }
         }
+        // Files whose removal failed or was undone by a crash go with the next start and checkpoint.
+        disk.heal();
+        disk.crash(Crash::Process);
+        (keeper, engine) = open(&disk, log).expect("always startable");
+        create(&mut engine);
+        let next = index_of(&engine) + 1;
+        apply(&mut engine, next);
+        checkpoint(&mut keeper, &engine);
+        prop_assert_eq!(keeper.durable(ID), next);
+        prop_assert!(names(&disk).len() <= KEPT);
     }
 }

@@ -14,7 +14,9 @@
 //!
 //! - Bytes written are durable once [`File::sync`] (or [`LogFile::sync`]) on the *same* handle
 //!   has returned. Before, any 512-byte sector may hold its old content, any later one or garbage,
-//!   whatever the order of the writes.
+//!   whatever the order of the writes. Garbage does not reach back over bytes that did not change:
+//!   appending to a sector does not endanger what it had. (SQLite calls this powersafe overwrite;
+//!   a device without it needs a route that never writes a sector twice.)
 //! - A name created, changed or removed is so for good once [`Disk::sync_dir`] has returned.
 //!   Before, each such operation may be lost without the others.
 //! - A failed sync says nothing about what is durable, and repeating it proves nothing: the kernel

@@ -152,9 +152,13 @@ impl LogIndex {
                 group.append(piece, segments);
             }
         }
-        if let Some(at) = change.compact.filter(|at| at.index >= group.compacted.index) {
-            group.compact(at, segments);
-            move_anchor(segments, group.compacted_in.replace(segment), Some(segment));
+        if let Some(at) = change.compact {
+            if at.index > group.compacted.index {
+                group.compact(at, segments);
+            }
+            if at == group.compacted {
+                move_anchor(segments, group.compacted_in.replace(segment), Some(segment));
+            }
         }
     }
 
@@ -184,8 +188,9 @@ impl LogIndex {
             }
             last = record.entries.last().map_or(last, |id| id.index).max(group.compacted.index);
         }
-        if let Some(at) = record.compact.filter(|at| at.index > group.compacted.index) {
-            let term = record.entries.get(at.index).map(|entry| entry.id.term);
+        if let Some(at) = record.compact.filter(|at| at.index >= group.compacted.index) {
+            let kept = record.entries.get(at.index).filter(|e| e.id.index > group.compacted.index);
+            let term = kept.map(|entry| entry.id.term);
             if at.index > last || term.or_else(|| group.term(at.index)) != Some(at.term) {
                 return refuse("compaction to an entry the log doesn't have", at);
             }

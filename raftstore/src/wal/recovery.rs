@@ -25,7 +25,9 @@ use super::format::{
     SegmentHeader,
 };
 use super::index::{GroupLog, LogIndex};
-use super::segment::{PREPARE, Preparer, RECYCLED, SPARE, Spare, segment_id, segment_name};
+use super::segment::{
+    PREPARE, Preparer, RECYCLED, RESERVE, Ready, SPARE, Spare, segment_id, segment_name,
+};
 use super::writer::{Active, Scratch};
 use super::{Lsn, Wal, WalOptions, WalStats};
 
@@ -73,9 +75,9 @@ impl Wal {
         let preparer = Preparer::new(
             Arc::clone(&disk),
             options.segment_bytes(),
-            spares(disk.as_ref(), &names)?,
+            ready(disk.as_ref(), &names)?,
         );
-        let active = preparer.take(plan.bytes(), |spare| {
+        let active = preparer.take_to_recover(plan.bytes(), |spare| {
             Active::start(disk.as_ref(), spare, plan.header, &mut |active| plan.fill(active))
         })?;
         if plan.replaces_last {
@@ -146,21 +148,22 @@ fn load_one(disk: &dyn Disk, identity: &Identity, name: &str) -> Result<Found, W
 }
 
 /// The prepared files; what was being prepared when the store ended is removed.
-fn spares(disk: &dyn Disk, names: &[String]) -> Result<Vec<Spare>, WalError> {
-    let mut spares = Vec::new();
+fn ready(disk: &dyn Disk, names: &[String]) -> Result<Ready, WalError> {
+    let mut ready = Ready::default();
     for name in names {
-        if name == PREPARE {
-            disk.remove(name).map_err(|error| WalError::io("remove", name, error))?;
-        }
-        for known in [RECYCLED, SPARE] {
-            if name == known {
-                let view =
-                    disk.view_log(name).map_err(|error| WalError::io("open", name, error))?;
-                spares.push(Spare { name: known, bytes: view.len(), used: true });
-            }
+        let bytes = || {
+            let view = disk.view_log(name).map_err(|error| WalError::io("open", name, error))?;
+            Ok::<u64, WalError>(view.len())
+        };
+        match name.as_str() {
+            PREPARE => disk.remove(name).map_err(|error| WalError::io("remove", name, error))?,
+            SPARE => ready.spares.push(Spare { name: SPARE, bytes: bytes()?, used: true }),
+            RECYCLED => ready.spares.push(Spare { name: RECYCLED, bytes: bytes()?, used: true }),
+            RESERVE => ready.reserve = Some(bytes()?),
+            _ => {}
         }
     }
-    Ok(spares)
+    Ok(ready)
 }
 
 /// How the log goes on: the new segment, and what it starts with.
@@ -171,7 +174,6 @@ struct Plan {
     /// Whether the new segment takes the last one's place.
     replaces_last: bool,
     torn: Option<Torn>,
-    segment_bytes: u64,
 }
 
 impl Plan {
@@ -181,7 +183,6 @@ impl Plan {
         options: &WalOptions,
         salt: u64,
     ) -> Result<Plan, WalError> {
-        let segment_bytes = options.segment_bytes();
         let Some(last) = segments.last() else {
             let header = SegmentHeader {
                 store: identity.store,
@@ -194,12 +195,11 @@ impl Plan {
                 previous_chain: 0,
                 recycled: false,
             };
-            let (moved, replaces_last, torn) = (Vec::new(), false, None);
-            return Ok(Plan { header, moved, replaces_last, torn, segment_bytes });
+            return Ok(Plan { header, moved: Vec::new(), replaces_last: false, torn: None });
         };
         let tail = Tail::of(last)?;
         let used = tail.records.last().map_or(HEADER_BYTES, Record::end) - HEADER_BYTES;
-        let replaces_last = used as u64 <= segment_bytes / 4;
+        let replaces_last = used as u64 <= options.segment_bytes() / 4;
         let kept = if replaces_last { 0 } else { tail.proven };
         let moved = &tail.records[kept..];
         let end = tail.records[..kept].last();
@@ -221,13 +221,13 @@ impl Plan {
             (*record, last.content.slice(payload))
         };
         let moved = moved.iter().map(with_payload).collect();
-        Ok(Plan { header, moved, replaces_last, torn: tail.torn, segment_bytes })
+        Ok(Plan { header, moved, replaces_last, torn: tail.torn })
     }
 
     /// How long the new segment must be at least.
     fn bytes(&self) -> u64 {
         let moved = self.moved.iter().map(|(record, _)| (record.end() - record.offset) as u64);
-        self.segment_bytes.max(HEADER_BYTES as u64 + moved.sum::<u64>())
+        HEADER_BYTES as u64 + moved.sum::<u64>()
     }
 
     fn fill(&self, active: &mut Active) -> std::io::Result<()> {

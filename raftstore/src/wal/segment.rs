@@ -10,6 +10,8 @@
 //! renames alone, so a crash leaves each file in one of these states (museum W8, W9). Preparing
 //! needs no access to the log and can run on another thread: that is where a full disk shows first,
 //! and where the time to write the zeros goes.
+//!
+//! One more file, the reserve, is small and used by nobody but a start that finds the disk full.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,6 +25,9 @@ use super::error::WalError;
 pub(crate) const PREPARE: &str = "wal-prepare.tmp";
 pub(crate) const SPARE: &str = "wal-spare.log";
 pub(crate) const RECYCLED: &str = "wal-recycled.log";
+pub(crate) const RESERVE: &str = "wal-reserve.log";
+/// How long the reserve is at most: it has to take the records no watermark covers, and some.
+const RESERVE_BYTES_MAX: u64 = 1 << 20;
 
 /// The name of the segment with that number.
 #[must_use]
@@ -53,7 +58,7 @@ pub(crate) struct Spare {
 pub struct Preparer {
     disk: Arc<dyn Disk>,
     segment_bytes: u64,
-    spares: Arc<Mutex<Vec<Spare>>>,
+    ready: Arc<Mutex<Ready>>,
 }
 
 impl fmt::Debug for Preparer {
@@ -64,25 +69,42 @@ impl fmt::Debug for Preparer {
     }
 }
 
+/// What is prepared.
+#[derive(Debug, Default)]
+pub(crate) struct Ready {
+    pub(crate) spares: Vec<Spare>,
+    /// Length of the reserve, if there is one.
+    pub(crate) reserve: Option<u64>,
+}
+
 impl Preparer {
-    pub(crate) fn new(disk: Arc<dyn Disk>, segment_bytes: u64, spares: Vec<Spare>) -> Preparer {
-        Preparer { disk, segment_bytes, spares: Arc::new(Mutex::new(spares)) }
+    pub(crate) fn new(disk: Arc<dyn Disk>, segment_bytes: u64, ready: Ready) -> Preparer {
+        Preparer { disk, segment_bytes, ready: Arc::new(Mutex::new(ready)) }
     }
 
-    /// Makes sure that the next segment is ready; whether there was anything to do. Meant for a
-    /// background thread; a log that needs a segment while one is being made waits for it.
+    /// Makes sure that the next segment and the reserve are ready; whether there was anything to
+    /// do. Meant for a background thread; a log that needs a segment while one is being made waits
+    /// for it.
     ///
     /// # Errors
     /// [`WalError::Full`] if there is no room, which is harmless until the current segment is
     /// full; or [`WalError::Io`].
     pub fn prepare(&self) -> Result<bool, WalError> {
-        let mut spares = self.spares.lock();
-        if !spares.is_empty() {
-            return Ok(false);
+        let mut ready = self.ready.lock();
+        let mut did = false;
+        if ready.reserve.is_none() {
+            let bytes = self.segment_bytes.min(RESERVE_BYTES_MAX);
+            self.make(RESERVE, bytes)?;
+            ready.reserve = Some(bytes);
+            did = true;
         }
-        let spare = self.make(self.segment_bytes)?;
-        spares.push(spare);
-        Ok(true)
+        if ready.spares.is_empty() {
+            let bytes = self.segment_bytes;
+            self.make(SPARE, bytes)?;
+            ready.spares.push(Spare { name: SPARE, bytes, used: false });
+            did = true;
+        }
+        Ok(did)
     }
 
     /// Runs `with` on a file of at least `bytes`, made now if none is ready. If it fails, the file
@@ -93,36 +115,58 @@ impl Preparer {
         with: impl FnOnce(Spare) -> Result<T, WalError>,
     ) -> Result<T, WalError> {
         // Held all the while, so that nobody makes another file of that name meanwhile.
-        let mut spares = self.spares.lock();
-        let ready = spares.iter().position(|spare| spare.bytes >= bytes);
-        let spare = match ready {
-            Some(ready) => spares.remove(ready),
-            None => {
-                spares.retain(|spare| spare.name != SPARE);
-                self.make(bytes.max(self.segment_bytes).next_multiple_of(4096))?
+        let mut ready = self.ready.lock();
+        with(self.spare(&mut ready, bytes)?)
+    }
+
+    /// As [`Preparer::take`], but if the disk is full, falls back on the reserve: opening a log
+    /// needs no space (museum W17).
+    pub(crate) fn take_to_recover<T>(
+        &self,
+        bytes: u64,
+        with: impl FnOnce(Spare) -> Result<T, WalError>,
+    ) -> Result<T, WalError> {
+        let mut ready = self.ready.lock();
+        let spare = match (self.spare(&mut ready, bytes), ready.reserve) {
+            (Err(WalError::Full { .. }), Some(reserved)) if reserved >= bytes => {
+                ready.reserve = None;
+                Spare { name: RESERVE, bytes: reserved, used: true }
             }
+            (spare, _) => spare?,
         };
         with(spare)
     }
 
+    fn spare(&self, ready: &mut Ready, bytes: u64) -> Result<Spare, WalError> {
+        if let Some(fits) = ready.spares.iter().position(|spare| spare.bytes >= bytes) {
+            return Ok(ready.spares.remove(fits));
+        }
+        ready.spares.retain(|spare| spare.name != SPARE);
+        let bytes = bytes.max(self.segment_bytes).next_multiple_of(4096);
+        self.make(SPARE, bytes)?;
+        Ok(Spare { name: SPARE, bytes, used: false })
+    }
+
     /// Takes over a dead segment as the next one; whether it did.
     pub(crate) fn recycle(&self, name: &str, bytes: u64) -> Result<bool, WalError> {
-        let mut spares = self.spares.lock();
-        if !spares.is_empty() || bytes != self.segment_bytes {
+        let mut ready = self.ready.lock();
+        if !ready.spares.is_empty() || bytes != self.segment_bytes {
             return Ok(false);
         }
         self.disk.rename(name, RECYCLED).map_err(|error| WalError::io("rename", name, error))?;
-        spares.push(Spare { name: RECYCLED, bytes, used: true });
+        ready.spares.push(Spare { name: RECYCLED, bytes, used: true });
         Ok(true)
     }
 
     /// Bytes of the files that are ready.
     #[must_use]
     pub fn ready_bytes(&self) -> u64 {
-        self.spares.lock().iter().map(|spare| spare.bytes).sum()
+        let ready = self.ready.lock();
+        let spares: u64 = ready.spares.iter().map(|spare| spare.bytes).sum();
+        spares + ready.reserve.unwrap_or_default()
     }
 
-    fn make(&self, bytes: u64) -> Result<Spare, WalError> {
+    fn make(&self, name: &str, bytes: u64) -> Result<(), WalError> {
         self.disk.create_log(PREPARE, bytes).map_err(|error| {
             if is_full(&error) {
                 WalError::Full { bytes }
@@ -130,8 +174,7 @@ impl Preparer {
                 WalError::io("allocate", PREPARE, error)
             }
         })?;
-        self.disk.rename(PREPARE, SPARE).map_err(|error| WalError::io("rename", PREPARE, error))?;
-        self.disk.sync_dir().map_err(|error| WalError::io("sync", "", error))?;
-        Ok(Spare { name: SPARE, bytes, used: false })
+        self.disk.rename(PREPARE, name).map_err(|error| WalError::io("rename", PREPARE, error))?;
+        self.disk.sync_dir().map_err(|error| WalError::io("sync", "", error))
     }
 }

@@ -315,10 +315,12 @@ fn put_sector(content: &mut [u8], sector: usize, from: &Sector) {
     content[start..end].copy_from_slice(&from[..end - start]);
 }
 
-/// A sector whose write was cut off: new up to a point, then old or random.
+/// A sector whose write was cut off: new up to a point, then old or random. What comes before the
+/// first byte that changes is safe (see [`crate::disk`]).
 fn tear(old: &Sector, new: &Sector, rng: &mut fastrand::Rng) -> Sector {
     let mut out = *new;
-    let at = rng.usize(..SECTOR_BYTES);
+    let changed = old.iter().zip(new).position(|(old, new)| old != new);
+    let at = rng.usize(changed.unwrap_or(SECTOR_BYTES - 1)..SECTOR_BYTES);
     if rng.bool() {
         out[at..].copy_from_slice(&old[at..]);
     } else {

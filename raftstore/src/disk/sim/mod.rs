@@ -8,8 +8,8 @@
 //!
 //! - A file has sectors of 512 bytes. Each remembers every content it had since the last
 //!   successful sync, because the kernel may write a dirty page at any moment and in any order: a
-//!   power failure leaves each sector at *any* of them, or, where the sector is unsynced, as
-//!   garbage ([`Fate`]).
+//!   power failure leaves each sector at *any* of them, or as garbage from the first unsynced byte
+//!   on ([`Fate`]).
 //! - The directory's operations (a name made, changed, removed) and the lengths of files are
 //!   pending until synced, and are lost one by one, independently of each other. Real file systems
 //!   order more than that; a log must not need it.
@@ -81,8 +81,8 @@ pub enum Fate {
     /// It got to the disk; for a sector, the content with this number (0 is the first after the
     /// sync; numbers beyond the last mean the last).
     Kept(usize),
-    /// A sector whose write was interrupted: from a random point on, its bytes are random. For a
-    /// length or a name the same as [`Fate::Lost`].
+    /// A sector whose write was interrupted: from a random point on, not before the first byte that
+    /// changed, its bytes are old or random. For a length or a name the same as [`Fate::Lost`].
     Torn,
 }
 

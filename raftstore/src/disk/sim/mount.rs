@@ -3,6 +3,7 @@
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
@@ -24,7 +25,7 @@ impl Mounted {
     }
 
     fn handle(&self, inode: u64) -> Handle {
-        Handle { mounted: self.clone(), inode, at: 0 }
+        Handle { mounted: self.clone(), inode }
     }
 }
 
@@ -68,7 +69,7 @@ impl Disk for Mounted {
         state.check(self.epoch)?;
         let inode = state.find(name)?;
         drop(state);
-        Ok(Box::new(self.handle(inode)))
+        Ok(Box::new(SimLog { handle: self.handle(inode), at: Arc::default() }))
     }
 
     fn view_log(&self, name: &str) -> io::Result<Arc<dyn LogView>> {
@@ -139,8 +140,6 @@ impl Drop for SimLock {
 struct Handle {
     mounted: Mounted,
     inode: u64,
-    /// For a log file, how much was appended.
-    at: u64,
 }
 
 impl File for Handle {
@@ -170,27 +169,36 @@ impl File for Handle {
     }
 }
 
-impl LogFile for Handle {
+/// A log file that is being written, or a view of it.
+#[derive(Clone, Debug)]
+struct SimLog {
+    handle: Handle,
+    /// How much was appended, or may be read.
+    at: Arc<AtomicU64>,
+}
+
+impl LogFile for SimLog {
     fn len(&self) -> u64 {
-        let state = self.mounted.disk.state.lock();
-        state.inodes.get(&self.inode).map_or(0, |inode| inode.cache.len() as u64)
+        let state = self.handle.mounted.disk.state.lock();
+        state.inodes.get(&self.handle.inode).map_or(0, |inode| inode.cache.len() as u64)
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if bytes.len() as u64 > LogFile::len(self).saturating_sub(self.at) {
+        let at = self.at.load(Ordering::Acquire);
+        if bytes.len() as u64 > LogFile::len(self).saturating_sub(at) {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        self.write_at(self.at, bytes)?;
-        self.at += bytes.len() as u64;
+        self.handle.write_at(at, bytes)?;
+        self.at.store(at + bytes.len() as u64, Ordering::Release);
         Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
-        File::sync(self)
+        self.handle.sync()
     }
 
     fn seal(&mut self) -> io::Result<()> {
-        self.at = LogFile::len(self);
+        self.at.store(LogFile::len(self), Ordering::Release);
         Ok(())
     }
 
@@ -199,14 +207,17 @@ impl LogFile for Handle {
     }
 }
 
-impl LogView for Handle {
+impl LogView for SimLog {
     fn len(&self) -> u64 {
-        LogFile::len(self)
+        self.at.load(Ordering::Acquire)
     }
 
     fn bytes(&self, range: Range<u64>) -> Option<Bytes> {
-        let state = self.mounted.disk.state.lock();
-        let content = &state.inodes.get(&self.inode)?.cache;
+        let state = self.handle.mounted.disk.state.lock();
+        if range.end > LogView::len(self) {
+            return None;
+        }
+        let content = &state.inodes.get(&self.handle.inode)?.cache;
         let part = content.get(range.start as usize..range.end as usize)?;
         Some(Bytes::copy_from_slice(part))
     }

@@ -1,4 +1,6 @@
 //! The log attacked: what it must hold on every disk, and through every crash.
 
+mod crash;
+mod images;
 mod model;
 mod support;

@@ -32,6 +32,8 @@
 pub mod dir;
 pub mod identity;
 pub mod sim;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::io;

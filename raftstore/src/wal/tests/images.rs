@@ -8,7 +8,7 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use super::support::{IDENTITY, Model, Step, append, filled, small};
+use super::support::{IDENTITY, Model, Step, append, append_one, filled, small};
 use crate::disk::sim::{Crash, Fate, Moment, Operation, Unsynced};
 use crate::disk::{Disk, SimDisk};
 use crate::wal::{Recovered, Wal, WalError};
@@ -236,7 +236,7 @@ fn overwrite(run: &Run, image: &SimDisk, state: usize, rng: &mut fastrand::Rng) 
         let last = model.last(region);
         let bytes = rng.usize(1..600);
         let step = Step::append(region, filled(last.term + 1, last.index + 1, 2, bytes));
-        append(&mut wal, std::slice::from_ref(&step)).expect("appends");
+        append_one(&mut wal, &step).expect("appends");
         model.apply(&[step]);
         models.push(model.clone());
     }

@@ -1,6 +1,10 @@
 //! The log attacked: what it must hold on every disk, and through every crash.
 
 mod crash;
+mod damage;
+mod failures;
 mod images;
 mod model;
+mod reading;
+mod restart;
 mod support;

@@ -100,6 +100,10 @@ pub(super) fn append(wal: &mut Wal, steps: &[Step]) -> Result<crate::wal::Lsn, W
     wal.append(&groups)
 }
 
+pub(super) fn append_one(wal: &mut Wal, step: &Step) -> Result<crate::wal::Lsn, WalError> {
+    wal.append(&[step.record()])
+}
+
 /// What a group should be, kept the slow way.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ModelGroup {

@@ -1,0 +1,320 @@
+//! What a disk promises, asked of the real and the simulated one; and what only the latter does.
+
+use std::io;
+use std::sync::Arc;
+
+use super::sim::{Crash, Fate, Fault, Unsynced};
+use super::*;
+use crate::region::StoreId;
+
+fn disks() -> Vec<(Option<tempfile::TempDir>, Arc<dyn Disk>)> {
+    let mut disks: Vec<(_, Arc<dyn Disk>)> = vec![(None, SimDisk::new(1).mount())];
+    for route in [Route::Written, Route::Mapped] {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let disk = DirDisk::open(dir.path().join("a/b"), route).expect("makes it");
+        disks.push((Some(dir), Arc::new(disk)));
+    }
+    disks
+}
+
+#[test]
+fn files_and_names_on_every_disk() {
+    for (_, disk) in disks() {
+        assert_eq!(read(disk.as_ref(), "x").expect("reads"), None);
+        replace(disk.as_ref(), "x", b"one").expect("replaces");
+        replace(disk.as_ref(), "x", b"three").expect("replaces");
+        assert_eq!(read(disk.as_ref(), "x").expect("reads").as_deref(), Some(&b"three"[..]));
+        let file = disk.create("y").expect("creates");
+        file.write_at(3, b"abc").expect("writes");
+        file.sync().expect("syncs");
+        let file = disk.open("y").expect("opens");
+        assert_eq!(file.len().expect("has a length"), 6);
+        let mut buf = [9; 4];
+        file.read_at(1, &mut buf).expect("reads");
+        assert_eq!(&buf, b"\0\0ab");
+        let beyond = file.read_at(4, &mut buf).expect_err("too far");
+        assert_eq!(beyond.kind(), io::ErrorKind::UnexpectedEof);
+        disk.rename("y", "x").expect("renames");
+        assert_eq!(disk.list().expect("lists"), ["x"]);
+        assert_eq!(disk.create("x").expect("creates").len().expect("has a length"), 0);
+        disk.remove("x").expect("removes");
+        disk.sync_dir().expect("syncs");
+        let gone = disk.open("x").expect_err("gone");
+        assert_eq!(gone.kind(), io::ErrorKind::NotFound);
+        assert!(disk.remove("x").is_err() && disk.rename("x", "z").is_err());
+        assert_eq!(disk.list().expect("lists").len(), 0);
+        assert_ne!(disk.random(), disk.random());
+    }
+}
+
+#[test]
+fn log_files_on_every_disk() {
+    for (_, disk) in disks() {
+        disk.create_log("log", 8192).expect("creates");
+        let mut log = disk.append_log("log").expect("opens");
+        let view = log.view();
+        assert_eq!((log.len(), view.len()), (8192, 0));
+        assert_eq!(view.bytes(0..1), None, "not written yet");
+        log.append(&[1; 5000]).expect("appends");
+        let lent = view.bytes(4000..5000).expect("written");
+        log.append(&[2; 3000]).expect("appends");
+        log.sync().expect("syncs");
+        let error = log.append(&[3; 193]).expect_err("does not fit");
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+        assert_eq!(lent, [1; 1000][..]);
+        assert_eq!(view.bytes(4999..5001).expect("written"), [1, 2][..]);
+        assert_eq!(view.bytes(7999..8001), None);
+        log.seal().expect("seals");
+        assert!(log.append(&[3]).is_err());
+        drop(log);
+        disk.rename("log", "old").expect("renames");
+        let whole = disk.view_log("old").expect("opens");
+        assert_eq!(whole.bytes(0..8192).map(|b| (b[4999], b[5000], b[8191])), Some((1, 2, 0)));
+        assert_eq!(whole.bytes(0..8193), None);
+        disk.remove("old").expect("removes");
+        assert_eq!(lent, [1; 1000][..], "lent bytes outlive the file's name");
+    }
+}
+
+/// The whole of what a full disk does, on a file system that is really full, needs root; here the
+/// simulated one, and that nothing is left behind.
+#[test]
+fn w16_a_log_file_without_room_is_not_made() {
+    let drive = SimDisk::new(1);
+    let disk = drive.mount();
+    drive.set_capacity(Some(10_000));
+    let error = disk.create_log("log", 12_288).expect_err("no room");
+    assert!(is_full(&error));
+    assert_eq!((drive.used(), disk.list().expect("lists").len()), (0, 0));
+    disk.create_log("log", 8_192).expect("there is room");
+    let small = disk.create("small").expect("creates");
+    assert!(is_full(&small.write_at(0, &[1; 2_000]).expect_err("no room")));
+    assert_eq!(drive.used(), 8_192);
+}
+
+#[test]
+fn w18_a_directory_has_one_user() {
+    for (_, disk) in disks() {
+        let claim = Claim::new(disk.as_ref(), StoreId(3), ClusterId(9)).expect("free");
+        let error = Claim::new(disk.as_ref(), StoreId(3), ClusterId(9)).expect_err("taken");
+        let text = format!("process {} (store 3)", std::process::id());
+        assert!(matches!(&error, IdentityError::InUse { owner } if *owner == text), "{error}");
+        let identity = *claim.identity();
+        drop(claim);
+        let again = Claim::new(disk.as_ref(), StoreId(3), ClusterId(9)).expect("free again");
+        assert_eq!(*again.identity(), identity, "the generation stays");
+        drop(again);
+        let other = Claim::new(disk.as_ref(), StoreId(4), ClusterId(9)).expect_err("not its own");
+        assert!(matches!(other, IdentityError::OtherStore { owner: StoreId(3), .. }), "{other}");
+        let other = Claim::new(disk.as_ref(), StoreId(3), ClusterId(8)).expect_err("not its own");
+        assert!(
+            matches!(other, IdentityError::OtherCluster { owner: ClusterId(9), .. }),
+            "{other}"
+        );
+        assert!(other.to_string().contains("cluster 9 (its store 3), not to cluster 8"), "{other}");
+    }
+}
+
+#[test]
+fn a_damaged_identity_is_nobodys() {
+    let drive = SimDisk::new(1);
+    drop(Claim::new(drive.mount().as_ref(), StoreId(3), ClusterId(9)).expect("free"));
+    for bit in 0..8 * 44 {
+        let drive = drive.fork();
+        drive.damage(identity::IDENTITY_FILE, |bytes| bytes[bit / 8] ^= 1 << (bit % 8));
+        let error = Claim::new(drive.mount().as_ref(), StoreId(3), ClusterId(9));
+        assert!(matches!(error, Err(IdentityError::Damaged { .. })), "bit {bit}");
+    }
+    for len in 0..44 {
+        let drive = drive.fork();
+        drive.damage(identity::IDENTITY_FILE, |bytes| bytes.truncate(len));
+        let error = Claim::new(drive.mount().as_ref(), StoreId(3), ClusterId(9));
+        assert!(matches!(error, Err(IdentityError::Damaged { .. })), "{len} bytes");
+    }
+}
+
+/// Every image of every moment of `run`; how many.
+fn each_image(drive: &SimDisk, run: impl Fn(&dyn Disk), check: impl Fn(&SimDisk)) -> u64 {
+    drive.record();
+    run(drive.mount().as_ref());
+    let end = drive.fork();
+    let moments = drive.recorded();
+    let mut count = 0;
+    for moment in moments.iter().map(|moment| &moment.disk).chain([&end]) {
+        let mut things = 0;
+        moment.fork().lose_power(&mut |_| {
+            things += 1;
+            Fate::Lost
+        });
+        for set in 0..1u32 << things {
+            let image = moment.fork();
+            let mut bits = (0..things).map(|i| set >> i & 1 == 1);
+            image.lose_power(&mut |_| match bits.next() {
+                Some(true) => Fate::Kept(0),
+                _ => Fate::Lost,
+            });
+            check(&image);
+            count += 1;
+        }
+    }
+    count
+}
+
+/// A small file is replaced wholly or not at all, whatever is lost.
+#[test]
+fn p5_a_small_file_is_old_or_new_never_neither() {
+    let drive = SimDisk::new(1);
+    replace(drive.mount().as_ref(), "f", b"old").expect("replaces");
+    let run = |disk: &dyn Disk| replace(disk, "f", b"newer").expect("replaces");
+    let images = each_image(&drive, run, |image| {
+        let content = image.content("f").expect("never neither");
+        assert!(content == b"old" || content == b"newer", "{content:?}");
+    });
+    assert!(images > 15, "{images}");
+    drive.lose_power(&mut |_| Fate::Lost);
+    assert_eq!(drive.content("f").as_deref(), Some(&b"newer"[..]), "durable on return");
+}
+
+/// The first start is cut off anywhere: the next one begins again, or goes on.
+#[test]
+fn w25_a_crash_at_the_first_start_is_started_over() {
+    let drive = SimDisk::new(1);
+    let run = |disk: &dyn Disk| {
+        drop(Claim::new(disk, StoreId(3), ClusterId(9)).expect("free"));
+    };
+    let images = each_image(&drive, run, |image| {
+        let claim = Claim::new(image.mount().as_ref(), StoreId(3), ClusterId(9));
+        let identity = *claim.expect("free").identity();
+        image.lose_power(&mut |_| Fate::Lost);
+        let again = Claim::new(image.mount().as_ref(), StoreId(3), ClusterId(9));
+        assert_eq!(*again.expect("free").identity(), identity, "durable once claimed");
+    });
+    assert!(images > 15, "{images}");
+}
+
+#[test]
+fn a_sector_keeps_every_content_it_had() {
+    for kept in 0..4 {
+        let drive = SimDisk::new(1);
+        let disk = drive.mount();
+        let file = disk.create("f").expect("creates");
+        file.write_at(0, &[1; 600]).expect("writes");
+        file.sync().expect("syncs");
+        disk.sync_dir().expect("syncs");
+        for byte in [2, 3, 4] {
+            file.write_at(0, &[byte; 100]).expect("writes");
+        }
+        let mut asked = Vec::new();
+        drive.lose_power(&mut |thing| {
+            asked.push(format!("{thing:?}"));
+            if kept == 0 { Fate::Lost } else { Fate::Kept(kept - 1) }
+        });
+        assert_eq!(asked, [r#"Sector { file: "f", sector: 0, versions: 3 }"#]);
+        let content = drive.content("f").expect("durable");
+        assert_eq!((content[0], content[100], content.len()), (1 + kept as u8, 1, 600));
+    }
+}
+
+/// Tearing reaches up to the end of the sector, and not back over what did not change.
+#[test]
+fn a_torn_sector_is_garbage_only_behind_what_was_synced() {
+    let mut garbage = 0;
+    for seed in 0..200 {
+        let drive = SimDisk::new(seed);
+        let disk = drive.mount();
+        let file = disk.create("f").expect("creates");
+        file.write_at(0, &[1; 1024]).expect("writes");
+        file.sync().expect("syncs");
+        disk.sync_dir().expect("syncs");
+        file.write_at(200, &[2; 100]).expect("writes");
+        drive.lose_power(&mut |_| Fate::Torn);
+        let content = drive.content("f").expect("durable");
+        assert!(content[..200].iter().chain(&content[512..]).all(|byte| *byte == 1));
+        garbage += usize::from(content[200..512].iter().any(|byte| *byte > 2));
+    }
+    assert!(garbage > 50, "{garbage}");
+}
+
+#[test]
+fn names_are_lost_one_by_one() {
+    let mut seen = std::collections::BTreeSet::new();
+    for seed in 0..200 {
+        let drive = SimDisk::new(seed);
+        let disk = drive.mount();
+        for name in ["a", "b"] {
+            disk.create(name).expect("creates");
+        }
+        disk.sync_dir().expect("syncs");
+        disk.remove("a").expect("removes");
+        disk.rename("b", "c").expect("renames");
+        drive.crash(Crash::Power);
+        seen.insert(drive.mount().list().expect("lists").join(""));
+    }
+    let all: Vec<_> = seen.iter().map(String::as_str).collect();
+    assert_eq!(all, ["ab", "ac", "b", "c"]);
+}
+
+/// After a failed sync the cache shows the bytes, later syncs succeed, and the disk need not have
+/// them (museum W10).
+#[test]
+fn w10_a_failed_sync_leaves_clean_pages() {
+    let mut lost = 0;
+    for seed in 0..50 {
+        let drive = SimDisk::new(seed);
+        let disk = drive.mount();
+        let file = disk.create("f").expect("creates");
+        file.write_at(0, &[1; 512]).expect("writes");
+        file.sync().expect("syncs");
+        disk.sync_dir().expect("syncs");
+        file.write_at(0, &[2; 512]).expect("writes");
+        drive.fail(0, Fault::Error);
+        assert!(file.sync().is_err());
+        file.sync().expect("the second one succeeds");
+        assert_eq!(drive.content("f").expect("there")[0], 2);
+        drive.lose_power(&mut |_: &Unsynced<'_>| Fate::Kept(0));
+        lost += usize::from(drive.content("f").expect("there")[0] == 1);
+    }
+    assert!((5..45).contains(&lost), "{lost}");
+}
+
+#[test]
+fn a_crash_ends_every_handle() {
+    for crash in [Crash::Process, Crash::Power] {
+        let drive = SimDisk::new(1);
+        let disk = drive.mount();
+        let lock = disk.lock("me").expect("free");
+        let file = disk.create("f").expect("creates");
+        file.sync().expect("syncs");
+        disk.sync_dir().expect("syncs");
+        drive.fail(1, Fault::PowerCut);
+        file.write_at(0, b"x").expect("before the cut");
+        assert!(file.sync().is_err() && disk.list().is_err());
+        drive.crash(crash);
+        assert!(file.write_at(0, b"y").is_err() && disk.list().is_err());
+        let next = drive.mount();
+        let mine = next.lock("other").expect("the lock went with the process");
+        drop(lock);
+        assert!(next.lock("third").is_err(), "an old lock is not the new one's");
+        drop(mine);
+        assert_eq!(next.list().expect("lists"), ["f"]);
+    }
+}
+
+#[test]
+fn one_seed_is_one_disk() {
+    let run = |seed| {
+        let drive = SimDisk::new(seed);
+        let disk = drive.mount();
+        for name in ["a", "b", "c"] {
+            disk.create_log(name, 4096).expect("creates");
+            let mut log = disk.append_log(name).expect("opens");
+            log.append(&[7; 3000]).expect("appends");
+            disk.sync_dir().expect("syncs");
+            log.append(&disk.random().to_le_bytes()).expect("appends");
+        }
+        drive.crash(Crash::Power);
+        ["a", "b", "c"].map(|name| drive.content(name))
+    };
+    assert_eq!(run(1), run(1));
+    assert_ne!(run(1), run(2));
+}

@@ -6,5 +6,6 @@ mod failures;
 mod images;
 mod model;
 mod reading;
+mod real;
 mod restart;
 mod support;

@@ -224,6 +224,39 @@ fn w13_an_idle_group_neither_loses_its_log_nor_pins_it() {
     model.check(&wal, &recovered);
 }
 
+/// Every segment has a salt of its own, also when it takes another's place and number.
+#[test]
+fn w7_no_two_segments_have_one_salt() {
+    let (disk, mut wal) = new(1);
+    let mut salts = std::collections::BTreeSet::new();
+    for n in 0..12 {
+        put(&mut wal, one(1, 1, 1 + n, 1, 1900 * (n as usize % 2)));
+        wal = reopen(&disk, Crash::Process).0;
+        let contents = (1..20).filter_map(|id| disk.content(&segment_name(id)));
+        salts.extend(contents.map(|c| SegmentHeader::decode(&c).expect("a segment").salt));
+    }
+    assert!(salts.len() >= 12, "{}", salts.len());
+}
+
+/// A batch of several records whose end was lost is torn, from its beginning on.
+#[test]
+fn w12_a_batch_without_its_end_is_reported_as_torn() {
+    let (disk, mut wal) = new(1);
+    put(&mut wal, one(1, 1, 1, 1, 100));
+    wal.sync().expect("syncs");
+    disk.record();
+    put(&mut wal, one(2, 1, 1, 6, 3000));
+    let moments = disk.recorded();
+    let mut torn = 0;
+    for moment in &moments {
+        moment.disk.lose_power(&mut |_| Fate::Kept(usize::MAX));
+        let (_, recovered) = open(moment.disk.mount()).expect("opens");
+        assert_eq!((last(&recovered, 1).1, last(&recovered, 2).1), (1, 0));
+        torn += u64::from(recovered.torn.is_some_and(|torn| torn.bytes > 6000));
+    }
+    assert!(torn > 2, "{torn}");
+}
+
 /// The torn tail is named: which file, where, how much.
 #[test]
 fn w3_a_torn_tail_is_reported_by_place() {

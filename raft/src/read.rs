@@ -67,10 +67,7 @@ impl Reads {
 
 /// A read asked by `asker`, at the leader.
 pub(crate) fn ask(server: &mut Server, leader: &mut Leader, asker: NodeId, context: Bytes) {
-    if server.membership.is_singleton(server.id()) {
-        // Nobody else can have been elected.
-        answer(server, asker, server.log.committed(), context);
-    } else if commit::has_committed_in_term(server) {
+    if commit::has_committed_in_term(server) {
         number(server, leader, asker, context);
     } else {
         leader.reads.postponed.push((asker, context));
@@ -88,8 +85,11 @@ pub(crate) fn release_postponed(server: &mut Server, leader: &mut Leader) {
 
 fn number(server: &mut Server, leader: &mut Leader, asker: NodeId, context: Bytes) {
     let index = server.log.committed();
-    // While leadership is handed over the lease is no proof: the target skips it.
-    if server.config.read_mode == ReadMode::Lease && leader.transferee.is_none() {
+    // Nobody else can have been elected if nobody else votes, nor within the lease. While
+    // leadership is handed over the lease is no proof: the target skips it.
+    if server.membership.is_singleton(server.id())
+        || (server.config.read_mode == ReadMode::Lease && leader.transferee.is_none())
+    {
         return answer(server, asker, index, context);
     }
     let reads = &mut leader.reads;

@@ -81,7 +81,7 @@ impl Raft {
                 kind: crate::entry::EntryKind::ConfChangeV2,
                 data: ConfChange::leave_joint().encode(),
             };
-            // Refused during a transfer; the next apply tries again.
+            // Refused during a transfer; a tick tries again.
             let _ = replication::propose(server, leader, std::slice::from_mut(&mut leave));
         }
     }

@@ -59,6 +59,8 @@ impl Raft {
             }
         };
         self.become_next(next);
+        // Refused while leadership was being handed over, perhaps.
+        self.leave_joint_if_due(self.server.log.applied());
     }
 
     /// Starts an election, unless this server leads or may not stand.

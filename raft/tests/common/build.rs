@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use raft::{
-    AppendReply, Body, ConfState, Config, Entries, Entry, HardState, Index, LogId, MemStorage,
-    Message, NodeId, Run, Snapshot, SnapshotMeta, Term,
+    AppendReply, Body, ConfChange, ConfChangeKind, ConfChangeSingle, ConfState, Config, Entries,
+    Entry, HardState, Index, LogId, MemStorage, Message, NodeId, Run, Snapshot, SnapshotMeta, Term,
+    Transition,
 };
 
 use super::Node;
@@ -109,6 +110,16 @@ pub fn heartbeat_reply(from: u64, to: u64, term: Term) -> Message {
 
 pub fn install(from: u64, to: u64, term: Term, snapshot: Snapshot) -> Message {
     message(from, to, term, Body::InstallSnapshot { snapshot: Box::new(snapshot) })
+}
+
+/// A membership change of several members.
+pub fn changes(transition: Transition, changes: &[(ConfChangeKind, u64)]) -> ConfChange {
+    let single = |(kind, n): &(ConfChangeKind, u64)| ConfChangeSingle { kind: *kind, node: id(*n) };
+    ConfChange {
+        transition,
+        changes: changes.iter().map(single).collect(),
+        ..ConfChange::default()
+    }
 }
 
 // ---- Logs ----

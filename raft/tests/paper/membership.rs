@@ -1,18 +1,10 @@
 //! §6, cluster membership changes.
 
-use raft::{ConfChange, ConfChangeKind, ConfChangeSingle, RoleKind, Transition};
+use raft::{ConfChange, ConfChangeKind, RoleKind, Transition};
 
+use crate::common::build::changes;
 use crate::common::net::group_with;
-use crate::common::{Net, group, heartbeat, id, server, vote};
-
-fn joint(transition: Transition, changes: &[(ConfChangeKind, u64)]) -> ConfChange {
-    let single = |(kind, n): &(ConfChangeKind, u64)| ConfChangeSingle { kind: *kind, node: id(*n) };
-    ConfChange {
-        transition,
-        changes: changes.iter().map(single).collect(),
-        ..ConfChange::default()
-    }
-}
+use crate::common::{Net, group, heartbeat, server, vote};
 
 use ConfChangeKind::{AddLearnerNode, AddNode, RemoveNode};
 
@@ -29,7 +21,7 @@ fn changing() -> Net {
 }
 
 fn enter() -> ConfChange {
-    joint(
+    changes(
         Transition::JointExplicit,
         &[(AddNode, 4), (AddNode, 5), (RemoveNode, 1), (RemoveNode, 2)],
     )
@@ -117,7 +109,7 @@ fn a_leader_that_is_removed_steps_down() {
     for transition in [Transition::JointImplicit, Transition::Auto] {
         let mut net = group(3);
         net.campaign(1);
-        net.change(1, &joint(transition, &[(RemoveNode, 1)]));
+        net.change(1, &changes(transition, &[(RemoveNode, 1)]));
         assert_eq!(net.role(1), RoleKind::Follower);
         for n in [2, 3] {
             let members = net.node(n).raw.membership().to_string();
@@ -136,7 +128,7 @@ fn non_voting_members_get_entries_and_do_not_count() {
     let mut net = Net::of([1, 2, 3, 4].map(|n| server(n, &[1, 2, 3])));
     net.campaign(1);
     net.put(1, "before");
-    net.change(1, &joint(Transition::Auto, &[(AddLearnerNode, 4)]));
+    net.change(1, &changes(Transition::Auto, &[(AddLearnerNode, 4)]));
     assert_eq!(net.node(4).said(), ["before"]);
     net.isolate(2);
     net.isolate(3);
@@ -167,7 +159,7 @@ fn a_removed_server_that_does_not_know_does_no_harm() {
     let mut net = group_with(4, |c| c.check_quorum = true);
     net.campaign(1);
     net.isolate(4);
-    net.change(1, &joint(Transition::Auto, &[(RemoveNode, 4)]));
+    net.change(1, &changes(Transition::Auto, &[(RemoveNode, 4)]));
     net.heal();
     let term = net.term(1);
     for _ in 0..100 {

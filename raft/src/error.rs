@@ -213,15 +213,15 @@ impl Error for StepError {
 pub enum CompactError {
     /// It already begins after that index.
     Compacted,
-    /// The index is not committed yet.
-    NotCommitted,
+    /// The index is not applied yet.
+    NotApplied,
 }
 
 impl fmt::Display for CompactError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             CompactError::Compacted => "requested index is unavailable due to compaction",
-            CompactError::NotCommitted => "only committed entries can be compacted",
+            CompactError::NotApplied => "only applied entries can be compacted",
         })
     }
 }

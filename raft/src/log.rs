@@ -254,11 +254,12 @@ impl Log {
             return Err(CompactError::Compacted);
         }
         match self.term(to) {
-            Some(term) if to <= self.committed => {
+            // What is not applied is still to be handed out.
+            Some(term) if to <= self.applied => {
                 self.terms.compact(LogId::new(term, to));
                 Ok(LogId::new(term, to))
             }
-            _ => Err(CompactError::NotCommitted),
+            _ => Err(CompactError::NotApplied),
         }
     }
 

@@ -265,7 +265,7 @@ impl RawNode {
     /// something before get a snapshot from now on.
     ///
     /// # Errors
-    /// If it is dropped already, or not committed.
+    /// If it is dropped already, or not applied.
     pub fn compact(&mut self, to: Index) -> Result<LogId, CompactError> {
         let compacted = self.raft.server.log.compact(to);
         self.observe();
@@ -452,6 +452,8 @@ impl RawNode {
         &mut self,
         apply: &mut Apply,
     ) -> Result<Option<ConfState>, ConfChangeError> {
+        // A snapshot that came meanwhile has brought the membership as of its own end.
+        apply.switched = apply.switched.max(self.raft.server.log.compacted().index);
         let Some(change) = apply.next_conf_change() else { return Ok(None) };
         let (index, entry) = (change.id.index, change.entry.clone());
         apply.switched = index;

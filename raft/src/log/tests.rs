@@ -191,11 +191,11 @@ fn compaction_forgets_only_what_it_names() {
 #[test]
 fn compaction_is_refused_outside_of_what_is_settled() {
     let mut log = stored(&[1; 10]);
-    log.commit_to(8);
+    log.commit_to(10);
     log.applied_to(8, 0);
-    assert_eq!(log.compact(9), Err(CompactError::NotCommitted));
-    assert_eq!(log.compact(11), Err(CompactError::NotCommitted));
-    assert_eq!(log.compact(Index::MAX), Err(CompactError::NotCommitted));
+    assert_eq!(log.compact(9), Err(CompactError::NotApplied));
+    assert_eq!(log.compact(11), Err(CompactError::NotApplied));
+    assert_eq!(log.compact(Index::MAX), Err(CompactError::NotApplied));
     assert_eq!(log.compact(0), Err(CompactError::Compacted));
     assert_eq!(log.compact(3), Ok(LogId::new(1, 3)));
     assert_eq!(log.compact(3), Err(CompactError::Compacted));

@@ -122,6 +122,9 @@ impl Config {
         if self.election_ticks <= self.heartbeat_ticks {
             return broken("election_ticks must be larger than heartbeat_ticks");
         }
+        if self.election_ticks > u32::MAX / 2 {
+            return broken("election_ticks must be at most half of what a u32 holds");
+        }
         if let Some(range) = &self.election_ticks_range {
             if range.is_empty() {
                 return broken("election_ticks_range must not be empty");

@@ -78,7 +78,8 @@ pub struct Run {
 }
 
 impl Run {
-    /// The run of `entries` that starts at `first`; `None` if there are none.
+    /// The run of `entries` that starts at `first`; `None` if there are none, or if there is no
+    /// index for the last.
     ///
     /// The entries are moved, not copied: an iterator of known length (such as `Vec::drain`)
     /// costs one allocation.
@@ -86,7 +87,7 @@ impl Run {
     pub fn new(term: Term, first: Index, entries: impl Into<Arc<[Entry]>>) -> Option<Run> {
         let entries: Arc<[Entry]> = entries.into();
         let len = u32::try_from(entries.len()).expect("a run has fewer than 2^32 entries");
-        if len == 0 {
+        if len == 0 || first.checked_add(u64::from(len)).is_none() {
             return None;
         }
         let payload_bytes = entries.iter().map(|e| e.data.len() as u64).sum();

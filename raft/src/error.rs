@@ -176,7 +176,8 @@ pub enum StepError {
         /// This log's last index.
         last: Index,
     },
-    /// The entries are above the message's term, or do not follow its previous entry.
+    /// No server can have sent it: its entries do not follow the previous entry, are above its
+    /// term, or it names no term, or one that nobody can reach, or an impossible membership.
     Malformed,
 }
 
@@ -193,7 +194,7 @@ impl fmt::Display for StepError {
             StepError::BeyondLog { index, last } => {
                 write!(f, "raft: index {index} is beyond the last index {last}")
             }
-            StepError::Malformed => f.write_str("raft: malformed append"),
+            StepError::Malformed => f.write_str("raft: malformed message"),
         }
     }
 }

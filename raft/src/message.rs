@@ -17,8 +17,9 @@
 
 use bytes::Bytes;
 
-use crate::entry::{Entries, Entry};
-use crate::types::{Index, LogId, NodeId, Snapshot, Term};
+use crate::entry::{Entries, Entry, Run};
+use crate::membership::Membership;
+use crate::types::{COUNT_MAX, Index, LogId, NodeId, Snapshot, Term};
 
 /// An envelope and what is in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +34,44 @@ pub struct Message {
     pub term: Term,
     /// The request or the reply.
     pub body: Body,
+}
+
+impl Message {
+    /// Whether any server can have sent it, as far as the message alone shows: what handlers rely
+    /// on without looking again (etcd's logSlice.valid, and more).
+    pub(crate) fn is_well_formed(&self) -> bool {
+        let belongs_to_no_term = matches!(self.body, Body::Propose { .. } | Body::ReadIndex { .. });
+        if self.term >= COUNT_MAX || (self.term == 0 && !belongs_to_no_term) {
+            return false;
+        }
+        match &self.body {
+            Body::AppendEntries { prev, entries, .. } => {
+                let follows = entries.first().is_none_or(|at| at == prev.index.saturating_add(1));
+                let first_term = entries.runs().first().map_or(self.term, Run::term);
+                let last = entries.last().unwrap_or(*prev);
+                // Terms do not fall along a log, and none is above the leader's.
+                let rises = prev.term.max(1) <= first_term && last.term <= self.term;
+                follows && rises && last.index < COUNT_MAX
+            }
+            Body::InstallSnapshot { snapshot } => {
+                let meta = &snapshot.meta;
+                meta.last.index < COUNT_MAX
+                    && meta.last.term <= self.term
+                    && Membership::from_conf_state(&meta.conf_state).is_some()
+            }
+            // Numbers that are only compared.
+            Body::RequestVote { .. }
+            | Body::RequestVoteReply { .. }
+            | Body::AppendEntriesReply(_)
+            | Body::Heartbeat { .. }
+            | Body::HeartbeatReply { .. }
+            | Body::TimeoutNow
+            | Body::TransferLeader
+            | Body::Propose { .. }
+            | Body::ReadIndex { .. }
+            | Body::ReadIndexReply { .. } => true,
+        }
+    }
 }
 
 /// What a message says.

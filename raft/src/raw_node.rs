@@ -20,7 +20,7 @@ use crate::snapshot;
 use crate::stall::Stall;
 use crate::storage::{InitialState, Storage};
 use crate::trace::{Tracer, Tracing};
-use crate::types::{ConfState, HardState, Index, LogId, NodeId, SoftState};
+use crate::types::{COUNT_MAX, ConfState, HardState, Index, LogId, NodeId, SoftState};
 
 /// One server of one group.
 pub struct RawNode {
@@ -55,6 +55,14 @@ impl RawNode {
             .ok_or(inconsistent("the configuration cannot have been reached"))?;
         if hard_state.commit > last {
             return Err(inconsistent("committed entries are missing from the log"));
+        }
+        if last.max(hard_state.term) >= COUNT_MAX {
+            return Err(inconsistent("no log is so long, and no term so late"));
+        }
+        // A new server that was given the first snapshot of a group need not know its term.
+        let is_new = hard_state.is_empty() && terms.last_id().term == 1;
+        if terms.last_id().term > hard_state.term && !is_new {
+            return Err(inconsistent("the log is of a later term than the hard state"));
         }
         if config.applied != 0 && !(compacted.index..=last).contains(&config.applied) {
             return Err(inconsistent("the applied index is outside of the log"));
@@ -143,6 +151,9 @@ impl RawNode {
         }
         if is_reply && !self.raft.server.membership.contains(message.from) {
             return Err(StepError::PeerNotFound);
+        }
+        if !message.is_well_formed() {
+            return Err(StepError::Malformed);
         }
         if let Some(tracing) = &mut self.tracing {
             tracing.received(&message);

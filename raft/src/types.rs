@@ -14,6 +14,10 @@ pub type Term = u64;
 /// A position in the log (§5.3): the first entry has index 1, and 0 stands before it.
 pub type Index = u64;
 
+/// Terms and indexes stay below this: nobody counts so far, and below it sums do not overflow. Who
+/// names a higher one, a peer or a disk, is damaged.
+pub(crate) const COUNT_MAX: u64 = u64::MAX >> 1;
+
 /// Who a server is within one group. Never zero: "no server" is `None`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(NonZeroU64);

@@ -6,6 +6,7 @@
 mod common;
 
 mod crash;
+mod hostile;
 mod membership;
 mod read;
 mod snapshot;

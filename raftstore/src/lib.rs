@@ -52,7 +52,7 @@
 //! | [`applier`] | from committed entries and confirmed reads to the machine |
 //! | [`start`] | from what is on disk to a running store |
 //! | [`command`] [`codec`] | the envelope of commands; entries, messages and frames as bytes |
-//! | [`transport`] | packets between stores |
+//! | [`node`] [`transport`] | the threads around it all; packets between stores |
 //! | [`wal`] [`disk`] | the log, and the disks under it |
 
 pub mod applier;
@@ -61,6 +61,7 @@ pub mod codec;
 pub mod command;
 pub mod disk;
 pub mod machine;
+pub mod node;
 pub mod region;
 pub mod start;
 pub mod store;

@@ -1,10 +1,11 @@
 //! A state machine that remembers, for the tests of this crate.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use raft::{Entries, EntryKind, Index, LogId};
 
 use crate::command::{Command, CommandKind};
@@ -24,9 +25,18 @@ pub(crate) enum Outcome {
     Unknown(Unknown),
 }
 
-/// Who got which answer, in order.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Answers(Arc<Mutex<Vec<(u64, Outcome)>>>);
+/// Who got which answer.
+#[derive(Clone, Default)]
+pub(crate) struct Answers(Arc<Given>);
+
+#[derive(Default)]
+struct Given {
+    answers: Mutex<HashMap<u64, Outcome>>,
+    news: Condvar,
+}
+
+/// Far beyond what anything here takes; reaching it is a failure.
+const LONG: Duration = Duration::from_secs(60);
 
 impl Answers {
     pub(crate) fn asker(&self, id: u64) -> Asker {
@@ -34,11 +44,24 @@ impl Answers {
     }
 
     pub(crate) fn of(&self, id: u64) -> Option<Outcome> {
-        self.0.lock().iter().find(|(of, _)| *of == id).map(|(_, outcome)| outcome.clone())
+        self.0.answers.lock().get(&id).cloned()
+    }
+
+    /// Waits for the answer.
+    pub(crate) fn wait(&self, id: u64) -> Outcome {
+        let deadline = Instant::now() + LONG;
+        let mut answers = self.0.answers.lock();
+        loop {
+            if let Some(outcome) = answers.get(&id) {
+                return outcome.clone();
+            }
+            let late = self.0.news.wait_until(&mut answers, deadline).timed_out();
+            assert!(!late, "asker {id} waited in vain");
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.lock().len()
+        self.0.answers.lock().len()
     }
 }
 
@@ -52,7 +75,9 @@ pub(crate) struct Asker {
 impl Asker {
     pub(crate) fn answer(mut self, outcome: Outcome) {
         self.answered = true;
-        self.answers.0.lock().push((self.id, outcome));
+        let before = self.answers.0.answers.lock().insert(self.id, outcome);
+        assert_eq!(before, None, "asker {} is answered once", self.id);
+        self.answers.0.news.notify_all();
     }
 }
 
@@ -149,6 +174,7 @@ impl Machine for Toy {
                     return effects;
                 }
                 match command.kind {
+                    CommandKind::Application if command.body == "panic" => panic!("as asked"),
                     CommandKind::Application => state.commands.push(command.body),
                     CommandKind::CompactLog => {
                         effects.compact = Some(command.compact_index().expect("an index"));

@@ -60,7 +60,6 @@ impl<T> Queue<T> {
     }
 
     /// Queues an item that is not subject to a limit.
-    #[allow(dead_code, reason = "for what threads of one store tell each other")]
     pub(crate) fn push(&self, item: T) -> Result<(), Refused<T>> {
         self.push_weighed(item, None)
     }

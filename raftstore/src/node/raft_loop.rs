@@ -1,0 +1,247 @@
+//! The loop: takes what has come, steps the store, hands out what it says.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::apply::Work;
+use super::shared::{Input, Shared};
+use super::threads::{Workers, Writer};
+use super::{NodeConfig, NodeError};
+use crate::applier::Task;
+use crate::batch::Batch;
+use crate::codec::message::PeerMessage;
+use crate::machine::{Machine, Refusal};
+use crate::region::StoreId;
+use crate::store::{Ready, Store};
+use crate::transport::Packet;
+use crate::transport::queue::Woken;
+
+/// Rounds before the loop looks at its inbox again.
+const ROUNDS_MAX: usize = 64;
+
+/// What the loop's thread owns.
+pub(super) struct RaftLoop<M: Machine> {
+    pub(super) shared: Arc<Shared<M>>,
+    config: NodeConfig,
+    store: Store<M>,
+    ready: Ready<M>,
+    workers: Workers<M>,
+    next_tick: Instant,
+    /// Stopping in good order, until then at most.
+    stop_by: Option<Instant>,
+    unreachable: Vec<StoreId>,
+}
+
+impl<M: Machine> RaftLoop<M> {
+    pub(super) fn new(
+        config: NodeConfig,
+        shared: Arc<Shared<M>>,
+        store: Store<M>,
+        workers: Workers<M>,
+        now: Instant,
+    ) -> RaftLoop<M> {
+        RaftLoop {
+            shared,
+            next_tick: now + config.tick,
+            config,
+            store,
+            ready: Ready::default(),
+            workers,
+            stop_by: None,
+            unreachable: Vec::new(),
+        }
+    }
+
+    /// Runs until it is stopped, or something fails.
+    pub(super) fn run(&mut self) -> Result<(), NodeError> {
+        let mut inputs = Vec::new();
+        loop {
+            if self.shared.inbox.take(&mut inputs, Some(self.next_tick)) == Woken::Closed {
+                return Ok(());
+            }
+            let now = Instant::now();
+            if now >= self.next_tick {
+                self.tick(now);
+            }
+            let mut bytes = 0;
+            for input in inputs.drain(..) {
+                bytes += self.take(input, now)?;
+                if bytes >= self.config.round_bytes_max {
+                    self.rounds()?;
+                    bytes = 0;
+                }
+            }
+            self.rounds()?;
+            if self.stop_by.is_some_and(|by| self.store.is_resigned() || now >= by) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.next_tick += self.config.tick;
+        if self.next_tick <= now {
+            // The process was stopped, or starved. Time that nobody could use does not count.
+            self.next_tick = now + self.config.tick;
+        }
+        self.store.tick();
+        // It may have come to lead since it began to stop.
+        if self.stop_by.is_some() {
+            self.store.resign();
+        }
+        self.publish();
+        // Only a thread that has ended does not take these, and it has told so.
+        let _ = self.workers.apply.queue.push(Work::Tick);
+        if let Some(prepare) = &self.workers.prepare {
+            let _ = prepare.queue.push(());
+        }
+    }
+
+    /// Gives an input to the store. Returns how many bytes came with it.
+    fn take(&mut self, input: Input<M>, now: Instant) -> Result<usize, NodeError> {
+        match input {
+            Input::Raft(from, messages) => {
+                let bytes = messages.iter().map(PeerMessage::size_hint).sum();
+                messages.into_iter().for_each(|message| self.store.step(from, message));
+                return Ok(bytes);
+            }
+            Input::Propose { .. } | Input::Read { .. } if self.stop_by.is_some() => {
+                input.refuse(&Refusal::ShuttingDown);
+            }
+            Input::Propose { region, epoch, data, callback } => {
+                let bytes = data.len();
+                self.store.propose(region, epoch, data, callback);
+                return Ok(bytes);
+            }
+            Input::Read { region, query } => self.store.read(region, query),
+            Input::Transfer { region, to } => {
+                // Whoever asked sees in the status what came of it.
+                let _ = self.store.transfer(region, to);
+            }
+            Input::Campaign(region) => self.store.campaign(region),
+            Input::Written(batches) => {
+                batches.into_iter().for_each(|batch| self.store.persisted(batch));
+            }
+            Input::Applied(reports) => {
+                reports.into_iter().for_each(|report| self.store.applied(report));
+                if let Some(halt) = self.store.halted() {
+                    return Err(halt.clone().into());
+                }
+            }
+            Input::Lost(store) => self.store.unreachable(store),
+            Input::Failed(error) => return Err(error),
+            Input::Stop => {
+                // What came before it is still proposed.
+                self.rounds()?;
+                self.stop_by.get_or_insert(now + self.config.stop_timeout);
+                self.store.resign();
+            }
+        }
+        Ok(0)
+    }
+
+    /// Rounds until the store has nothing to hand out. A group whose log cannot be read for now
+    /// has something to do and cannot do it; it is not asked again before the next input.
+    fn rounds(&mut self) -> Result<(), NodeError> {
+        for _ in 0..ROUNDS_MAX {
+            if !self.store.has_ready() || !self.round()? {
+                break;
+            }
+        }
+        self.shared.pending.store(self.store.pending(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// One round. Whether anything came of it.
+    fn round(&mut self) -> Result<bool, NodeError> {
+        self.store.ready(&mut self.ready);
+        let moved = !self.ready.is_empty();
+        self.send();
+        self.apply();
+        if !self.ready.roles.is_empty() {
+            self.ready.roles.drain(..).for_each(|change| log::info!("{change}"));
+            self.publish();
+        }
+        // Last, because it may fail, and what else was handed out must not be lost with it.
+        if let Some(batch) = self.ready.batch.take() {
+            self.write(batch)?;
+        }
+        Ok(moved)
+    }
+
+    /// Passes the round's tasks on.
+    fn apply(&mut self) {
+        if self.ready.tasks.is_empty() {
+            return;
+        }
+        let tasks = std::mem::take(&mut self.ready.tasks);
+        let reads = tasks.iter().map(|task| match task {
+            Task::Read { queries, .. } => queries.len(),
+            Task::Proposed { .. } | Task::Apply { .. } => 0,
+        });
+        self.shared.reading.fetch_add(reads.sum(), Ordering::Relaxed);
+        // If the thread has ended by a panic, nobody there can be answered any more.
+        let _ = self.workers.apply.queue.push(Work::Tasks(tasks));
+    }
+
+    fn send(&mut self) {
+        for (to, messages) in self.ready.messages.drain() {
+            let count = messages.len() as u64;
+            if self.shared.transport.send(to, Packet::Raft(messages)).is_err() {
+                self.shared.counts.messages_dropped.fetch_add(count, Ordering::Relaxed);
+                self.unreachable.push(to);
+            }
+        }
+        for store in self.unreachable.drain(..) {
+            self.store.unreachable(store);
+        }
+    }
+
+    fn write(&mut self, batch: Batch) -> Result<(), NodeError> {
+        match &mut self.workers.writer {
+            Writer::Inline(log) => {
+                log.write(std::slice::from_ref(&batch), &self.shared.counts)?;
+                self.store.persisted(batch.synced());
+                log.collect()?;
+            }
+            // With nothing to write and nothing before it, there is nothing to wait for.
+            Writer::Thread(_) if !batch.has_record() && self.store.batches_in_flight() == 1 => {
+                self.store.persisted(batch.synced());
+            }
+            Writer::Thread(writer) => {
+                // If the thread has ended, why is on its way; nothing is acknowledged meanwhile.
+                let _ = writer.queue.push(batch);
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows the state of all regions to the handles.
+    fn publish(&self) {
+        let mut published = self.shared.published.lock();
+        for status in self.store.statuses() {
+            published.regions.insert(status.region.id, status);
+        }
+        published.counters = self.store.counters();
+    }
+
+    /// The end: refuses what was not handed on, and, if all is well, writes what waited for a
+    /// record to travel with.
+    pub(super) fn finish(&mut self, is_well: bool) -> Result<(), NodeError> {
+        self.store.shut_down();
+        // A round that panicked half-way may have left some.
+        self.apply();
+        if is_well {
+            self.store.flush();
+            self.round()?;
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// The other threads, to be ended.
+    pub(super) fn into_workers(self) -> Workers<M> {
+        self.workers
+    }
+}

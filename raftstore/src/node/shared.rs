@@ -1,0 +1,257 @@
+//! What the threads of a node and its handles share.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use parking_lot::{Condvar, Mutex};
+
+use super::{NodeConfig, NodeError};
+use crate::applier::AppliedReport;
+use crate::batch::WrittenBatch;
+use crate::codec::message::PeerMessage;
+use crate::machine::{Callback, Machine, Refusal};
+use crate::region::{Epoch, RegionId, StoreId};
+use crate::store::{Counters, RegionStatus, Store};
+use crate::transport::queue::{Queue, Refused};
+use crate::transport::{Packet, Receiver, SendError, Transport};
+
+/// What the loop is told.
+pub(super) enum Input<M: Machine> {
+    /// Raft messages from another store.
+    Raft(StoreId, Vec<PeerMessage>),
+    /// A command, in its envelope.
+    Propose { region: RegionId, epoch: Epoch, data: Bytes, callback: M::Callback },
+    /// A read.
+    Read { region: RegionId, query: M::Query },
+    /// Somebody else should lead.
+    Transfer { region: RegionId, to: Option<StoreId> },
+    /// This store should stand for election.
+    Campaign(RegionId),
+    /// Batches are on disk, in order.
+    Written(Vec<WrittenBatch>),
+    /// Tasks are done.
+    Applied(Vec<AppliedReport>),
+    /// Messages to that store may be lost.
+    Lost(StoreId),
+    /// Another thread cannot go on.
+    Failed(NodeError),
+    /// The node is to stop in good order.
+    Stop,
+}
+
+impl<M: Machine> Input<M> {
+    /// Nobody will take it any more.
+    pub(super) fn refuse(self, why: &Refusal) {
+        match self {
+            Input::Propose { callback, .. } => callback.refuse(why.clone()),
+            Input::Read { query, .. } => query.refuse(why.clone()),
+            // Nobody waits for these.
+            Input::Raft(..)
+            | Input::Transfer { .. }
+            | Input::Campaign(_)
+            | Input::Written(_)
+            | Input::Applied(_)
+            | Input::Lost(_)
+            | Input::Failed(_)
+            | Input::Stop => {}
+        }
+    }
+}
+
+/// Lanes of the inbox.
+const RAFT: usize = 0;
+const CLIENTS: usize = 1;
+
+/// What a request weighs beside its bytes.
+const REQUEST_WEIGHT: usize = 256;
+
+/// What packets of the layer above are given to. Called on the transport's threads: must not
+/// block.
+pub trait Service: Send + Sync + 'static {
+    /// A request from another store, to be answered by
+    /// [`NodeHandle::reply`](super::NodeHandle::reply) with the same id.
+    fn on_request(&self, from: StoreId, id: u64, body: Bytes);
+
+    /// The answer to a request of this store.
+    fn on_reply(&self, from: StoreId, id: u64, body: Bytes);
+
+    /// The connection to a store was lost: requests that it has not answered may have reached it
+    /// or not, and may never be answered.
+    fn on_lost(&self, store: StoreId);
+}
+
+/// What a node has counted since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeCounters {
+    /// Those of the store.
+    pub store: Counters,
+    /// Batches appended to the log.
+    pub appends: u64,
+    /// Times the log was synced.
+    pub syncs: u64,
+    /// Bytes appended to the log.
+    pub log_bytes: u64,
+    /// Commands and reads refused because too much was waiting.
+    pub busy: u64,
+    /// Raft messages that found a full inbox, here or at another store, or no connection.
+    pub messages_dropped: u64,
+}
+
+/// Shared counters; each is written by one or few threads and only ever read for show.
+#[derive(Default)]
+pub(super) struct Counts {
+    pub(super) appends: AtomicU64,
+    pub(super) syncs: AtomicU64,
+    pub(super) log_bytes: AtomicU64,
+    pub(super) busy: AtomicU64,
+    pub(super) messages_dropped: AtomicU64,
+}
+
+/// What the loop shows of its store.
+#[derive(Default)]
+pub(super) struct Published {
+    pub(super) regions: BTreeMap<RegionId, RegionStatus>,
+    pub(super) counters: Counters,
+}
+
+/// The part of a node that outlives its threads.
+pub(super) struct Shared<M: Machine> {
+    pub(super) store: StoreId,
+    pub(super) inbox: Queue<Input<M>>,
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) service: OnceLock<Arc<dyn Service>>,
+    pub(super) published: Mutex<Published>,
+    pub(super) counts: Counts,
+    /// Commands and reads in the store, as of the last round.
+    pub(super) pending: AtomicUsize,
+    /// Reads on their way to the state machine.
+    pub(super) reading: AtomicUsize,
+    requests_max: usize,
+    is_failed: AtomicBool,
+    outcome: Mutex<Option<Result<(), NodeError>>>,
+    ended: Condvar,
+}
+
+impl<M: Machine> Shared<M> {
+    pub(super) fn new(
+        config: &NodeConfig,
+        transport: Arc<dyn Transport>,
+        store: &Store<M>,
+    ) -> Arc<Shared<M>> {
+        let regions = store.statuses().map(|status| (status.region.id, status)).collect();
+        Arc::new(Shared {
+            store: config.store.store,
+            inbox: Queue::new([config.messages_bytes_max, config.requests_bytes_max]),
+            transport,
+            service: OnceLock::new(),
+            published: Mutex::new(Published { regions, counters: Counters::default() }),
+            counts: Counts::default(),
+            pending: AtomicUsize::new(0),
+            reading: AtomicUsize::new(0),
+            requests_max: config.requests_max,
+            is_failed: AtomicBool::new(false),
+            outcome: Mutex::new(None),
+            ended: Condvar::new(),
+        })
+    }
+
+    /// Gives a client's request to the loop, or refuses it.
+    pub(super) fn offer(&self, input: Input<M>, bytes: usize) {
+        let waiting = self.pending.load(Ordering::Relaxed) + self.reading.load(Ordering::Relaxed);
+        let offered = if waiting >= self.requests_max {
+            Err(Refused::Full(input))
+        } else {
+            self.inbox.offer(input, CLIENTS, REQUEST_WEIGHT + bytes)
+        };
+        match offered {
+            Ok(()) => {}
+            Err(Refused::Full(input)) => {
+                self.counts.busy.fetch_add(1, Ordering::Relaxed);
+                input.refuse(&Refusal::Busy);
+            }
+            Err(Refused::Closed(input)) => input.refuse(&Refusal::ShuttingDown),
+        }
+    }
+
+    /// Tells the loop something that it must not miss. After its end nobody needs to know.
+    pub(super) fn tell(&self, input: Input<M>) {
+        if let Err(Refused::Full(input) | Refused::Closed(input)) = self.inbox.push(input) {
+            input.refuse(&Refusal::ShuttingDown);
+        }
+    }
+
+    /// The store has failed; its threads are about to end.
+    pub(super) fn note_failure(&self) {
+        self.is_failed.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_failed(&self) -> bool {
+        self.is_failed.load(Ordering::Acquire)
+    }
+
+    /// All threads have ended.
+    pub(super) fn end(&self, outcome: Result<(), NodeError>) {
+        *self.outcome.lock() = Some(outcome);
+        self.ended.notify_all();
+    }
+
+    pub(super) fn is_ended(&self) -> bool {
+        self.outcome.lock().is_some()
+    }
+
+    pub(super) fn wait(&self) -> Result<(), NodeError> {
+        let mut outcome = self.outcome.lock();
+        loop {
+            if let Some(outcome) = &*outcome {
+                return outcome.clone();
+            }
+            self.ended.wait(&mut outcome);
+        }
+    }
+
+    pub(super) fn counters(&self) -> NodeCounters {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        NodeCounters {
+            store: self.published.lock().counters,
+            appends: load(&self.counts.appends),
+            syncs: load(&self.counts.syncs),
+            log_bytes: load(&self.counts.log_bytes),
+            busy: load(&self.counts.busy),
+            messages_dropped: load(&self.counts.messages_dropped),
+        }
+    }
+
+    fn receive_raft(&self, from: StoreId, messages: Vec<PeerMessage>) -> Result<(), SendError> {
+        let count = messages.len() as u64;
+        let weight = messages.iter().map(PeerMessage::size_hint).sum();
+        self.inbox.offer(Input::Raft(from, messages), RAFT, weight).map_err(|refused| match refused
+        {
+            Refused::Closed(_) => SendError::Unreachable,
+            Refused::Full(_) => {
+                self.counts.messages_dropped.fetch_add(count, Ordering::Relaxed);
+                SendError::Full
+            }
+        })
+    }
+}
+
+impl<M: Machine> Receiver for Shared<M> {
+    fn receive(&self, from: StoreId, packet: Packet) -> Result<(), SendError> {
+        let service = || self.service.get().ok_or(SendError::Unreachable);
+        match packet {
+            Packet::Raft(messages) => return self.receive_raft(from, messages),
+            Packet::Request { id, body } => service()?.on_request(from, id, body),
+            Packet::Reply { id, body } => service()?.on_reply(from, id, body),
+        }
+        Ok(())
+    }
+
+    fn lost(&self, store: StoreId) {
+        self.tell(Input::Lost(store));
+        if let Some(service) = self.service.get() {
+            service.on_lost(store);
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The log of a node, and the thread that writes it.
+//!
+//! Group commit: all batches that queued while the last sync ran are appended, and one sync makes
+//! them durable. They are reported together, in order.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::Mutex;
+use raft::{Entries, Index, InitialState, MemStorage, Snapshot, Storage, StorageError};
+
+use super::NodeError;
+use super::shared::{Counts, Input, Shared};
+use crate::batch::Batch;
+use crate::machine::Machine;
+use crate::region::RegionId;
+use crate::start::storage_of;
+use crate::transport::queue::{Queue, Woken};
+use crate::wal::{GroupRecord, Preparer, Wal, WalError};
+
+/// Where a node keeps its log.
+#[derive(Debug)]
+pub enum NodeLog {
+    /// On disk.
+    Wal(Box<Wal>),
+    /// In memory, for measuring everything but the disk.
+    Memory(MemoryLog),
+}
+
+/// A log of which nothing survives.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryLog(Arc<Mutex<BTreeMap<RegionId, MemStorage>>>);
+
+/// Gives each core its view of the log.
+pub(super) type StorageOf = Box<dyn FnMut(RegionId, InitialState) -> Box<dyn Storage + Send>>;
+
+impl NodeLog {
+    pub(super) fn storage(&self) -> StorageOf {
+        match self {
+            NodeLog::Wal(wal) => Box::new(storage_of(wal.reader())),
+            NodeLog::Memory(log) => {
+                let log = log.clone();
+                Box::new(move |region, initial| Box::new(MemoryView(log.group(region), initial)))
+            }
+        }
+    }
+
+    /// Makes segments ahead of use; `None` if there are none.
+    pub(super) fn preparer(&self) -> Option<Preparer> {
+        match self {
+            NodeLog::Wal(wal) => Some(wal.preparer()),
+            NodeLog::Memory(_) => None,
+        }
+    }
+
+    fn append(&mut self, groups: &[GroupRecord<'_>]) -> Result<(), WalError> {
+        match self {
+            NodeLog::Wal(wal) => wal.append(groups).map(|_| ()),
+            NodeLog::Memory(log) => {
+                groups.iter().for_each(|record| log.append(record));
+                Ok(())
+            }
+        }
+    }
+
+    /// Appends the batches, and syncs if one of them needs it.
+    pub(super) fn write(&mut self, batches: &[Batch], counts: &Counts) -> Result<(), WalError> {
+        let mut appends = 0;
+        for batch in batches.iter().filter(|batch| batch.has_record()) {
+            self.append(&batch.records())?;
+            appends += 1;
+        }
+        if appends == 0 {
+            return Ok(());
+        }
+        counts.appends.fetch_add(appends, Ordering::Relaxed);
+        let NodeLog::Wal(wal) = self else { return Ok(()) };
+        if batches.iter().any(Batch::must_sync) {
+            wal.sync()?;
+            counts.syncs.fetch_add(1, Ordering::Relaxed);
+        }
+        counts.log_bytes.store(wal.written_bytes(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Drops what nobody needs. After the batches are reported, so that nobody waits for it.
+    pub(super) fn collect(&mut self) -> Result<(), WalError> {
+        if let NodeLog::Wal(wal) = self {
+            while wal.collect()? {}
+        }
+        Ok(())
+    }
+
+    /// Makes everything durable for a restart.
+    pub(super) fn close(self) -> Result<(), WalError> {
+        match self {
+            NodeLog::Wal(wal) => wal.close(),
+            NodeLog::Memory(_) => Ok(()),
+        }
+    }
+}
+
+impl MemoryLog {
+    fn group(&self, region: RegionId) -> MemStorage {
+        self.0.lock().entry(region).or_default().clone()
+    }
+
+    fn append(&self, record: &GroupRecord<'_>) {
+        let group = self.group(record.region);
+        if let Some(hard_state) = record.hard_state {
+            group.set_hard_state(hard_state);
+        }
+        group.append(record.entries);
+        if let Some(to) = record.compact {
+            // One that is done already is as good.
+            let _ = group.compact(to.index);
+        }
+    }
+}
+
+/// A group in memory, with the membership that the store knows.
+struct MemoryView(MemStorage, InitialState);
+
+impl Storage for MemoryView {
+    fn initial_state(&self) -> Result<InitialState, StorageError> {
+        Ok(self.1.clone())
+    }
+
+    fn entries(&self, range: Range<Index>, bytes_max: u64) -> Result<Entries, StorageError> {
+        self.0.entries(range, bytes_max)
+    }
+
+    fn snapshot(&self) -> Result<Snapshot, StorageError> {
+        Err(StorageError::SnapshotUnavailable)
+    }
+}
+
+/// The log thread: writes batches until the queue is closed, then closes the log.
+pub(super) fn run<M: Machine>(
+    mut log: NodeLog,
+    batches: &Queue<Batch>,
+    shared: &Shared<M>,
+) -> Result<(), NodeError> {
+    let mut queued = Vec::new();
+    while batches.take(&mut queued, None) == Woken::Items {
+        log.write(&queued, &shared.counts)?;
+        let written = queued.drain(..).map(Batch::synced).collect();
+        shared.tell(Input::Written(written));
+        log.collect()?;
+    }
+    Ok(log.close()?)
+}
+
+/// The thread that makes segments ahead of use, each time it is nudged.
+pub(super) fn prepare(preparer: &Preparer, nudges: &Queue<()>) {
+    let (mut queued, mut complained) = (Vec::new(), false);
+    while nudges.take(&mut queued, None) == Woken::Items {
+        queued.clear();
+        match preparer.prepare() {
+            Ok(_) => complained = false,
+            // Harmless until the current segment is full; then appending says the same.
+            Err(error) if !complained => {
+                log::warn!("no log segment ahead of use: {error}");
+                complained = true;
+            }
+            Err(_) => {}
+        }
+    }
+}

@@ -174,7 +174,7 @@ impl Identity {
         out
     }
 
-    /// Reads what [`Identity::encode`] wrote.
+    /// Reads what `Identity::encode` wrote.
     ///
     /// # Errors
     /// [`IdentityError::Damaged`] if it cannot be that.

@@ -5,8 +5,11 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod check_quorum;
 mod crash;
+mod election;
 mod hostile;
 mod membership;
+mod prevote;
 mod read;
 mod snapshot;

@@ -237,4 +237,9 @@ impl Setup {
         node.win();
         node
     }
+
+    /// The same, but in the term after that one, which its log need not have.
+    pub fn lead_after(self, term: Term) -> Node {
+        self.term(term).lead()
+    }
 }

@@ -48,8 +48,8 @@ pub(crate) struct Peer<M: Machine> {
     /// This round's proposals and who waits for them.
     entries: Vec<Entry>,
     callbacks: Vec<M::Callback>,
-    /// Proposals in the log: the last index of each round's, and how many they are.
-    proposed: VecDeque<(Index, usize)>,
+    /// Proposals in the log: the last position of each round's, and how many they are; ascending.
+    proposed: VecDeque<(LogId, usize)>,
     pending_proposals: usize,
     pub(crate) reads: Reads<M::Query>,
     /// A hard state that differs from the written one in commit only. It waits for a record to
@@ -153,11 +153,12 @@ impl<M: Machine> Peer<M> {
 
     /// Entries are applied, or a checkpoint is done.
     pub(crate) fn applied(&mut self, report: AppliedReport) {
-        if let Some(applied) = report.applied
-            && let Err(why) = self.raw.applied(applied)
-        {
-            // Every peer refuses it alike, so the group stays of one mind.
-            log::warn!("{:?} a membership change has no effect: {why}", self.region.id);
+        if let Some(applied) = report.applied {
+            self.decided(applied.last());
+            if let Err(why) = self.raw.applied(applied) {
+                // Every peer refuses it alike, so the group stays of one mind.
+                log::warn!("{:?} a membership change has no effect: {why}", self.region.id);
+            }
         }
         if let Some(region) = report.effects.region {
             self.region = Arc::new(region);
@@ -170,7 +171,13 @@ impl<M: Machine> Peer<M> {
             compaction.proposed = None;
         }
         self.compact();
-        while let Some((_, count)) = self.proposed.pop_front_if(|(last, _)| *last <= applied) {
+    }
+
+    /// The state machine has applied everything up to `last`. What was proposed up to there is
+    /// decided; so is what was proposed in an earlier term beyond: a later term's entry has taken
+    /// its place, or will (§5.3). The order of positions says both.
+    fn decided(&mut self, last: Option<LogId>) {
+        while let Some((_, count)) = self.proposed.pop_front_if(|(at, _)| Some(*at) <= last) {
             self.pending_proposals -= count;
         }
     }
@@ -306,7 +313,7 @@ impl<M: Machine> Peer<M> {
         match self.raw.propose_entries(std::mem::take(&mut self.entries)) {
             Ok(Proposed::Appended(last)) => {
                 let first = LogId::new(last.term, last.index + 1 - count as u64);
-                self.proposed.push_back((last.index, count));
+                self.proposed.push_back((last, count));
                 self.pending_proposals += count;
                 tasks.push(Task::Proposed { region: self.region.id, first, callbacks });
             }

@@ -128,11 +128,10 @@ impl Toy {
         self.regions.get(&region).map_or(&[], |r| &r.commands)
     }
 
+    /// Whatever was proposed up to `at` is decided, and whatever in an earlier term beyond.
     fn answer(&mut self, region: RegionId, at: LogId) {
-        while let Some((_, proposed, _)) = self
-            .waiting
-            .front()
-            .filter(|(r, proposed, _)| *r == region && proposed.index <= at.index)
+        while let Some((_, proposed, _)) =
+            self.waiting.front().filter(|(r, proposed, _)| *r == region && *proposed <= at)
         {
             let outcome = if *proposed == at { Outcome::Applied(at) } else { Outcome::Stale };
             let (_, _, asker) = self.waiting.pop_front().expect("there is a front");

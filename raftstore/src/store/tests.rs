@@ -395,18 +395,27 @@ fn a_read_survives_a_change_of_leader() {
 fn proposals_of_a_deposed_leader_are_stale() {
     let mut cluster = Cluster::led_by_s1(|_| {});
     cluster.cut.insert(S1);
-    let lost = cluster.propose(S1, "lost");
-    cluster.settle();
+    // More of them than the next leader's log will have entries.
+    let propose = |cluster: &mut Cluster| {
+        let lost = cluster.propose(S1, "lost");
+        cluster.settle();
+        lost
+    };
+    let lost: Vec<_> = (0..5).map(|_| propose(&mut cluster)).collect();
     cluster.tick(60);
     let leader = cluster.leader().expect("the others elected one");
     assert_ne!(leader, S1);
     let kept = cluster.propose(leader, "kept");
     cluster.settle();
     assert!(cluster.is_applied(kept));
-    assert_eq!(cluster.answers.of(lost), None, "nobody can know yet");
+    for &lost in &lost {
+        assert_eq!(cluster.answers.of(lost), None, "nobody can know yet");
+    }
     cluster.cut.clear();
     cluster.tick(10);
-    assert_eq!(cluster.answers.of(lost), Some(Outcome::Stale));
+    for lost in lost {
+        assert_eq!(cluster.answers.of(lost), Some(Outcome::Stale));
+    }
     for id in STORES {
         assert_eq!(cluster[id].commands(), ["kept"], "{id:?}");
     }

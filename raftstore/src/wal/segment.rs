@@ -149,7 +149,9 @@ impl Preparer {
 
     /// Takes over a dead segment as the next one; whether it did.
     pub(crate) fn recycle(&self, name: &str, bytes: u64) -> Result<bool, WalError> {
-        let mut ready = self.ready.lock();
+        // While another one is being made, which can take long, there is no need for it, and the
+        // log must not wait.
+        let Some(mut ready) = self.ready.try_lock() else { return Ok(false) };
         if !ready.spares.is_empty() || bytes != self.segment_bytes {
             return Ok(false);
         }

@@ -193,6 +193,13 @@ impl Wal {
         self.stats.bytes
     }
 
+    /// Whether half of the segment is used, and so it is time to prepare the next one. Earlier
+    /// would be a waste: by then an old segment may have died, whose file can be used again.
+    #[must_use]
+    pub fn is_half_used(&self) -> bool {
+        self.active.at >= self.active.file.len() / 2
+    }
+
     fn check(&mut self, groups: &[GroupRecord<'_>]) -> Result<(), WalError> {
         self.check_health()?;
         batch::check_sizes(groups, self.room_max())?;

@@ -93,7 +93,9 @@ impl<M: Machine> RaftLoop<M> {
         self.publish();
         // Only a thread that has ended does not take these, and it has told so.
         let _ = self.workers.apply.queue.push(Work::Tick);
-        if let Some(prepare) = &self.workers.prepare {
+        if let Some(prepare) = &self.workers.prepare
+            && self.shared.counts.wants_segment.load(Ordering::Relaxed)
+        {
             let _ = prepare.queue.push(());
         }
     }

@@ -105,6 +105,8 @@ pub(super) struct Counts {
     pub(super) appends: AtomicU64,
     pub(super) syncs: AtomicU64,
     pub(super) log_bytes: AtomicU64,
+    /// The log will need another segment before long.
+    pub(super) wants_segment: AtomicBool,
     pub(super) busy: AtomicU64,
     pub(super) messages_dropped: AtomicU64,
 }

@@ -82,6 +82,7 @@ impl NodeLog {
             counts.syncs.fetch_add(1, Ordering::Relaxed);
         }
         counts.log_bytes.store(wal.written_bytes(), Ordering::Relaxed);
+        counts.wants_segment.store(wal.is_half_used(), Ordering::Relaxed);
         Ok(())
     }
 

@@ -174,10 +174,10 @@ impl Identity {
         out
     }
 
-    /// Reads what `Identity::encode` wrote.
+    /// Reads the content of the file `store`.
     ///
     /// # Errors
-    /// [`IdentityError::Damaged`] if it cannot be that.
+    /// [`IdentityError::Damaged`] if it cannot be one.
     pub fn decode(content: &[u8]) -> Result<Identity, IdentityError> {
         let damaged = |reason| Err(IdentityError::Damaged { file: IDENTITY_FILE, reason });
         let Some((body, crc)) = content.split_last_chunk::<4>() else {

@@ -27,9 +27,13 @@ impl Wal {
     /// Drops the oldest segment if that is worthwhile; whether it did, and so may be worth calling
     /// again. Cheap when there is nothing to do. Meant to be called after a sync.
     ///
-    /// A segment goes when no entry in it is live, or when the full segments have more than twice
-    /// as many bytes as live entries have; then the live ones in it are carried on. Called until it
-    /// says `false`, it keeps the log within twice the live bytes and three segments.
+    /// A segment goes when nothing in it is live, or when the full segments have more than twice as
+    /// many bytes as all that is live; then what is live in it is carried on. Called until it says
+    /// `false`, it keeps the files within twice the live bytes, three segments (the one written, the
+    /// one ready, and one that does not pack well) and the reserve.
+    ///
+    /// At most two bytes are carried for each byte that groups append, so that it comes to an end
+    /// where carrying does not help: of entries larger than half a segment, each takes one.
     ///
     /// # Errors
     /// As [`Wal::append`] and [`Wal::sync`].
@@ -43,7 +47,7 @@ impl Wal {
         Ok(true)
     }
 
-    fn oldest_to_drop(&self) -> Option<u64> {
+    fn oldest_to_drop(&mut self) -> Option<u64> {
         let index = self.index.read();
         let (&oldest, segment) = index.segments.first_key_value()?;
         let active = self.active.header.segment;
@@ -51,7 +55,10 @@ impl Wal {
             return None;
         }
         let full: u64 = index.segments.range(..active).map(|(_, full)| full.file_bytes).sum();
-        (segment.live_bytes == 0 || full > 2 * index.live_bytes()).then_some(oldest)
+        // Enough to move everything, which takes half of that at most.
+        self.credit = self.credit.min(full);
+        let excess = full > 2 * index.live_bytes() && segment.live_bytes <= self.credit;
+        (segment.live_bytes == 0 || excess).then_some(oldest)
     }
 
     /// Appends what groups still have in `segment` once more.
@@ -78,7 +85,9 @@ impl Wal {
         }
         let before = self.stats.bytes;
         self.write(&groups, true)?;
-        self.stats.carried_bytes += self.stats.bytes - before;
+        let carried = self.stats.bytes - before;
+        self.stats.carried_bytes += carried;
+        self.credit = self.credit.saturating_sub(carried);
         Ok(())
     }
 

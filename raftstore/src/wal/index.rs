@@ -98,10 +98,9 @@ impl Group {
 pub(crate) struct Segment {
     pub(crate) view: Arc<dyn LogView>,
     pub(crate) file_bytes: u64,
-    /// Bytes of the runs in it that groups still have.
+    /// Bytes it would take to write once more what groups still have in it: runs, hard states, and
+    /// where their logs start.
     pub(crate) live_bytes: u64,
-    /// How many groups have their hard state or their start in it, each counted by itself.
-    pub(crate) anchors: u64,
 }
 
 /// All groups, and the segments they are in.
@@ -113,7 +112,7 @@ pub(crate) struct LogIndex {
 
 impl LogIndex {
     pub(crate) fn add_segment(&mut self, id: u64, view: Arc<dyn LogView>, file_bytes: u64) {
-        self.segments.insert(id, Segment { view, file_bytes, live_bytes: 0, anchors: 0 });
+        self.segments.insert(id, Segment { view, file_bytes, live_bytes: 0 });
     }
 
     /// Applies what was read from or written to `segment`.
@@ -224,7 +223,7 @@ impl LogIndex {
         Ok(logs)
     }
 
-    /// Bytes of all runs that groups still have.
+    /// Bytes of all that groups still have.
     pub(crate) fn live_bytes(&self) -> u64 {
         self.segments.values().map(|segment| segment.live_bytes).sum()
     }
@@ -232,26 +231,31 @@ impl LogIndex {
 
 type Segments = BTreeMap<u64, Segment>;
 
+/// What a run takes besides its own bytes, and what a hard state or a start takes, with the group
+/// they are of.
+const PIECE_BYTES: u64 = 16;
+const ANCHOR_BYTES: u64 = 40;
+
 fn release(segments: &mut Segments, pieces: &[Piece]) {
     for piece in pieces {
         if let Some(segment) = segments.get_mut(&u64::from(piece.segment)) {
-            segment.live_bytes -= u64::from(piece.bytes);
+            segment.live_bytes -= u64::from(piece.bytes) + PIECE_BYTES;
         }
     }
 }
 
 fn hold(segments: &mut Segments, piece: &Piece) {
     if let Some(segment) = segments.get_mut(&u64::from(piece.segment)) {
-        segment.live_bytes += u64::from(piece.bytes);
+        segment.live_bytes += u64::from(piece.bytes) + PIECE_BYTES;
     }
 }
 
 fn move_anchor(segments: &mut Segments, from: Option<u64>, to: Option<u64>) {
     if let Some(segment) = from.and_then(|id| segments.get_mut(&id)) {
-        segment.anchors -= 1;
+        segment.live_bytes -= ANCHOR_BYTES;
     }
     if let Some(segment) = to.and_then(|id| segments.get_mut(&id)) {
-        segment.anchors += 1;
+        segment.live_bytes += ANCHOR_BYTES;
     }
 }
 

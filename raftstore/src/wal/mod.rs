@@ -96,7 +96,7 @@
 //!
 //! | limit | value |
 //! |---|---|
-//! | segment | 4 KiB to 1 GiB, a multiple of 4 KiB (`WalOptions::segment_bytes`) |
+//! | segment | 4 KiB to 1 GiB, a multiple of 4 KiB (field of [`WalOptions`]) |
 //! | entry | [`ENTRY_BYTES_MAX`](crate::codec::ENTRY_BYTES_MAX), and a segment less 700 bytes |
 //! | batch | memory |
 //!

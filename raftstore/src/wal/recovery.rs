@@ -100,6 +100,8 @@ impl Wal {
             poisoned: false,
             stats: WalStats { torn_bytes, segments_started: 1, syncs: 1, ..WalStats::default() },
             scratch: Scratch::default(),
+            // All that is there was appended once.
+            credit: u64::MAX / 2,
         };
         Ok((wal, recovered))
     }

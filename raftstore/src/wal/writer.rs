@@ -33,6 +33,8 @@ pub struct Wal {
     pub(super) poisoned: bool,
     pub(super) stats: WalStats,
     pub(super) scratch: Scratch,
+    /// How many bytes may be carried from old segments.
+    pub(super) credit: u64,
 }
 
 /// What the log has done since it was opened, and how large it is.
@@ -56,7 +58,7 @@ pub struct WalStats {
     pub segments: u64,
     /// Bytes of their files, and of those made ahead of use.
     pub file_bytes: u64,
-    /// Bytes of the entries that groups still have.
+    /// Bytes of what groups still have: entries, hard states, and where their logs start.
     pub live_bytes: u64,
 }
 
@@ -104,8 +106,10 @@ impl Wal {
         if groups.is_empty() {
             return Ok(self.appended);
         }
+        let before = self.stats.bytes;
         self.write(groups, false)?;
         self.stats.batches += 1;
+        self.credit += 2 * (self.stats.bytes - before);
         Ok(self.appended)
     }
 

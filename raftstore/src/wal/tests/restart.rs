@@ -264,6 +264,37 @@ fn w12_a_batch_without_its_end_is_reported_as_torn() {
     assert!(torn > 2, "{torn}");
 }
 
+/// Entries of which a segment holds one, and half of it stays unused: moving them does not help,
+/// and is not tried for ever. The same with many groups that have nothing but a hard state.
+#[test]
+fn w13_collecting_comes_to_an_end() {
+    let (_disk, mut wal) = new(1);
+    let collect = |wal: &mut Wal| {
+        let mut count = 0;
+        while wal.collect().expect("collects") {
+            count += 1;
+            assert!(count < 100, "{:?}", wal.stats());
+        }
+        count
+    };
+    let mut moved = 0;
+    for n in 0..40 {
+        put(&mut wal, one(1, 1, 1 + n, 1, 3800));
+        moved += collect(&mut wal);
+    }
+    assert!(moved < 100, "{moved}");
+    for region in 2..2000 {
+        let hard_state = Some(hard_state(1, 1, 0));
+        put(&mut wal, Step { region, hard_state, ..Step::default() });
+        moved += collect(&mut wal);
+    }
+    assert!(moved < 300, "{moved}");
+    put(&mut wal, Step { region: 1, compact: Some(LogId::new(1, 40)), ..Step::default() });
+    collect(&mut wal);
+    let stats = wal.stats();
+    assert!(stats.file_bytes <= 2 * stats.live_bytes + 3 * SEGMENT_BYTES, "{stats:?}");
+}
+
 /// The torn tail is named: which file, where, how much.
 #[test]
 fn w3_a_torn_tail_is_reported_by_place() {

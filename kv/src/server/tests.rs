@@ -3,6 +3,7 @@
 mod client;
 mod commands;
 mod memory;
+mod pipelines;
 
 use std::time::Duration;
 

@@ -10,6 +10,7 @@
 pub mod args;
 pub mod members;
 pub mod peers;
+pub mod signals;
 
 pub use args::{Args, ClusterArgs, Command, ServeArgs, ServerArgs};
 pub use peers::Peers;

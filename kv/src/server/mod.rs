@@ -71,17 +71,18 @@ pub struct Stopper {
 }
 
 impl Server {
-    /// Listens on `address` (port 0: any free one) for clients of `backend`.
+    /// A server for the clients that connect to `listener`, in front of `backend`.
     ///
     /// # Errors
-    /// If the address is taken, or not one of this machine.
-    pub fn bind(
-        address: SocketAddr,
+    /// If the system gives no poll, or no more file descriptors.
+    pub fn new(
+        listener: std::net::TcpListener,
         backend: Arc<dyn Backend>,
         options: Options,
     ) -> io::Result<Server> {
         let poll = Poll::new()?;
-        let mut listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        let mut listener = TcpListener::from_std(listener);
         let address = listener.local_addr()?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let completions = Arc::new(Completions::new(Waker::new(poll.registry(), WAKER)?));

@@ -1,7 +1,7 @@
 //! A server of its own for a test, and clients of it that see every byte.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -26,8 +26,8 @@ impl Running {
 
     pub(super) fn with(options: Options) -> Running {
         let memory = Arc::new(Memory::default());
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let server = Server::bind(any, Arc::clone(&memory) as _, options).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = Server::new(listener, Arc::clone(&memory) as _, options).unwrap();
         let (address, stopper) = (server.address(), server.stopper());
         let thread = Some(std::thread::spawn(move || server.run()));
         Running { memory, stopper, address, thread }

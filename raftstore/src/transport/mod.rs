@@ -86,7 +86,8 @@ pub trait Receiver: Send + Sync {
     /// If too much is waiting already; the packet is dropped.
     fn receive(&self, from: StoreId, packet: Packet) -> Result<(), SendError>;
 
-    /// The connection to `store` was lost or could not be made: what was on its way may be gone.
+    /// A connection to or from `store` was lost or could not be made: what was on its way, in
+    /// either direction, may be gone.
     fn lost(&self, store: StoreId);
 }
 

@@ -104,11 +104,32 @@ impl TcpTransport {
     }
 }
 
+/// What arrives over the connections of other stores.
+struct Accepted {
+    receiver: Arc<dyn Receiver>,
+    links: BTreeMap<StoreId, Arc<Link>>,
+}
+
+impl Receiver for Accepted {
+    fn receive(&self, from: StoreId, packet: Packet) -> Result<(), SendError> {
+        self.receiver.receive(from, packet)
+    }
+
+    fn lost(&self, store: StoreId) {
+        if let Some(link) = self.links.get(&store) {
+            link.doubt();
+        }
+        self.receiver.lost(store);
+    }
+}
+
 impl Transport for TcpTransport {
     fn start(&self, receiver: Arc<dyn Receiver>) -> io::Result<()> {
         let mut threads = self.threads.lock();
         let name = |what: &str| format!("s{}-{what}", self.config.store.0);
-        let (listener, to) = (Arc::clone(&self.listener), Arc::clone(&receiver));
+        let (listener, clone) = (Arc::clone(&self.listener), Arc::clone(&receiver));
+        let to: Arc<dyn Receiver> =
+            Arc::new(Accepted { receiver: clone, links: self.links.clone() });
         threads.push(
             std::thread::Builder::new().name(name("accept")).spawn(move || listener.run(&to))?,
         );

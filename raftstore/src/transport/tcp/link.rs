@@ -24,7 +24,7 @@ pub(super) struct Link {
     to: StoreId,
     address: String,
     queue: Queue<Packet>,
-    /// The last attempt to connect has failed.
+    /// There is no connection, or none that is likely to work.
     is_down: AtomicBool,
     /// The connection, to be shut down from another thread.
     stream: Mutex<Option<TcpStream>>,
@@ -59,6 +59,15 @@ impl Link {
             // It may be gone already.
             let _ = stream.shutdown(Shutdown::Both);
         }
+    }
+
+    /// The other store's connection to us has ended, so this one is likely dead, too, which only a
+    /// write would show: breaks it, and refuses packets until there is another one.
+    pub(super) fn doubt(&self) {
+        self.is_down.store(true, Ordering::Relaxed);
+        self.cut();
+        // Wakes the thread. A link that is stopped needs no more.
+        let _ = self.queue.push(Packet::Raft(Vec::new()));
     }
 
     /// Connects, sends what is queued, connects again, until closed.
@@ -129,6 +138,9 @@ impl Link {
         loop {
             if self.queue.take(&mut packets, None) == Woken::Closed {
                 return Ok(());
+            }
+            if self.is_down.load(Ordering::Relaxed) {
+                return Err(Broken);
             }
             for packet in packets.drain(..) {
                 encode(packet, &mut out);

@@ -90,22 +90,32 @@ impl Listener {
     }
 
     /// Reads one connection to its end: the other side's, ours, or the first nonsense.
+    ///
+    /// Its loss is told like that of our own connection to the store: a store that only waits for
+    /// answers sends nothing by which it would notice that there is nobody left to answer.
     fn read(&self, stream: &TcpStream, receiver: &dyn Receiver) {
         let Ok(Some(from)) = self.greet(stream) else { return };
+        let is_lost = self.read_frames(stream, from, receiver);
+        if is_lost && !self.is_stopped.load(Ordering::Acquire) {
+            receiver.lost(from);
+        }
+    }
+
+    /// Whether it was not us who ended it.
+    fn read_frames(&self, stream: &TcpStream, from: StoreId, receiver: &dyn Receiver) -> bool {
         let mut frames = BufReader::with_capacity(READ_BYTES, stream);
         loop {
             let packet = match read_frame(&mut frames, FRAME_BYTES_MAX) {
                 Ok(Frame::Raft(messages)) => Packet::Raft(messages),
                 Ok(Frame::Request { id, body }) => Packet::Request { id, body },
                 Ok(Frame::Reply { id, body }) => Packet::Reply { id, body },
-                Ok(Frame::Hello(_) | Frame::Refusal(_)) => return,
-                Err(error) => {
-                    if error.kind() == io::ErrorKind::InvalidData {
-                        let me = self.config.store.0;
-                        log::warn!("s{me}: closed a connection from {from:?}: {error}");
-                    }
-                    return;
+                Ok(Frame::Hello(_) | Frame::Refusal(_)) => return false,
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    let me = self.config.store.0;
+                    log::warn!("s{me}: closed a connection from {from:?}: {error}");
+                    return false;
                 }
+                Err(_) => return true,
             };
             // A full inbox drops it; the sender finds out by what does not come back.
             let _ = receiver.receive(from, packet);

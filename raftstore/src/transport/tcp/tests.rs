@@ -235,6 +235,34 @@ fn a_broken_connection_is_made_again() {
 
 /// A store that accepts and never reads: its queue fills, nobody waits for it.
 #[test]
+fn the_end_of_a_connection_from_a_store_is_told_too() {
+    let [one, two] = pair();
+    one.transport.send(S2, request(1)).expect("taken");
+    two.mailbox.wait_for(&request(1));
+    two.transport.send(S1, request(2)).expect("taken");
+    one.mailbox.wait_for(&request(2));
+    // From now on both stay connected: only what happens here can be told.
+    let before = two.mailbox.seen.lock().lost;
+    let hello = Hello { cluster: CLUSTER, from: S1, to: S2 };
+    let mut stream = greeted(&two, hello);
+    let mut answer = [0; 8];
+    stream.read_exact(&mut answer).expect("welcome");
+    assert_eq!(two.mailbox.seen.lock().lost, before);
+    drop(stream);
+    two.mailbox.wait("the loss", |seen| seen.lost > before);
+    // Its own connection there was given up with it, and is made again.
+    let mut id = 3;
+    while two.transport.send(S1, request(id)).is_err() {
+        std::thread::yield_now();
+        id += 1;
+    }
+    assert_ne!(id, 3, "nothing is sent over a connection in doubt");
+    one.mailbox.wait_for(&request(id));
+    one.transport.stop();
+    two.transport.stop();
+}
+
+#[test]
 fn a_dead_peer_blocks_nobody() {
     let (mine, dead) = (listener(), listener());
     let one = station(S1, CLUSTER, mine, (S2, address(&dead)));

@@ -151,6 +151,15 @@ impl Claim {
 }
 
 impl Identity {
+    /// Whose directory it is, if it is anybody's yet. Takes nothing and changes nothing.
+    ///
+    /// # Errors
+    /// If the file that says so is damaged or can't be read.
+    pub fn read(disk: &dyn Disk) -> Result<Option<Identity>, IdentityError> {
+        let io = |source| IdentityError::Io { file: IDENTITY_FILE, source };
+        read(disk, IDENTITY_FILE).map_err(io)?.map(|content| Identity::decode(&content)).transpose()
+    }
+
     fn check(&self, store: StoreId, cluster: ClusterId) -> Result<(), IdentityError> {
         if self.cluster != cluster {
             let (owner, store) = (self.cluster, self.store);

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
-use raftstore::{Refusal, StoreId, Unknown};
+use raftstore::{Epoch, Refusal, StoreId, Unknown};
 
 use crate::answer::{self, Answer, Error};
 use crate::callback::Callback;
@@ -38,16 +38,25 @@ use crate::command::{KEY_BYTES_MAX, OPS_MAX, REQUEST_BYTES_MAX, Request, VALUE_B
 pub trait Local: Send + Sync + 'static {
     /// Who it is.
     fn store(&self) -> StoreId;
-    /// The store that leads, if known.
-    fn leader(&self) -> Option<StoreId>;
+    /// How the region looks from here.
+    fn view(&self) -> View;
     /// Offers an encoded request to the log.
-    fn propose(&self, request: Bytes, callback: Callback);
+    fn propose(&self, epoch: Epoch, request: Bytes, callback: Callback);
     /// Reads here, as of now or later.
-    fn read(&self, request: Request, callback: Callback);
+    fn read(&self, epoch: Epoch, request: Request, callback: Callback);
     /// Sends a request to another store, once. False if it certainly will not arrive.
     fn send_request(&self, to: StoreId, id: u64, body: Bytes) -> bool;
     /// Sends the answer to a request back. False if it certainly will not arrive.
     fn send_reply(&self, to: StoreId, id: u64, body: Bytes) -> bool;
+}
+
+/// A region as a store sees it. May be out of date, which is noticed where it matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// The store that leads, if known.
+    pub leader: Option<StoreId>,
+    /// The region's epoch.
+    pub epoch: Epoch,
 }
 
 /// How often what is parked is tried again, and deadlines are looked at. A new leader is found so
@@ -104,37 +113,39 @@ impl<L: Local> Forwarder<L> {
         &self.local
     }
 
-    /// Takes a request of a client of this store on.
-    pub fn submit(self: &Arc<Self>, request: Request, now: Instant, callback: Callback) {
-        if request.is_read_only() {
-            return self.local.read(request, callback);
-        }
-        match request.encode() {
-            Ok(body) => {
-                let deadline = now + self.timeout;
-                self.route(Job { body, callback, deadline, hops: 0 }, self.local.leader());
+    /// Takes all requests of `batch`, of clients of this store, on.
+    pub fn submit(self: &Arc<Self>, batch: &mut Vec<(Request, Callback)>, now: Instant) {
+        let view = self.local.view();
+        let deadline = now + self.timeout;
+        for (request, callback) in batch.drain(..) {
+            if request.is_read_only() {
+                self.local.read(view.epoch, request, callback);
+                continue;
             }
-            Err(e) => callback.answer(Err(too_large(e).into())),
+            match request.encode() {
+                Ok(body) => self.route(Job { body, callback, deadline, hops: 0 }, view),
+                Err(e) => callback.answer(Err(too_large(e).into())),
+            }
         }
     }
 
-    fn route(self: &Arc<Self>, mut job: Job, leader: Option<StoreId>) {
+    fn route(self: &Arc<Self>, mut job: Job, view: View) {
         job.hops += 1;
-        match leader {
+        match view.leader {
             Some(leader) if job.hops > HOPS_MAX => {
                 log::debug!("the leader is said to be {leader}; waiting");
                 self.park(job);
             }
-            Some(leader) if leader == self.local.store() => self.propose(job),
+            Some(leader) if leader == self.local.store() => self.propose(job, view.epoch),
             Some(leader) => self.send(job, leader),
             None => self.park(job),
         }
     }
 
-    fn propose(self: &Arc<Self>, job: Job) {
+    fn propose(self: &Arc<Self>, job: Job, epoch: Epoch) {
         let forwarder = Arc::clone(self);
         let body = job.body.clone();
-        self.local.propose(body, Callback::new(move |answer| forwarder.settle(job, answer)));
+        self.local.propose(epoch, body, Callback::new(move |answer| forwarder.settle(job, answer)));
     }
 
     fn send(&self, job: Job, to: StoreId) {
@@ -176,7 +187,10 @@ impl<L: Local> Forwarder<L> {
     /// An answer has come: hands it on, or tries again if nothing was done.
     fn settle(self: &Arc<Self>, job: Job, answer: Answer) {
         match answer {
-            Err(Error::Refused(Refusal::NotLeader { leader })) => self.route(job, leader),
+            Err(Error::Refused(Refusal::NotLeader { leader })) => {
+                let epoch = self.local.view().epoch;
+                self.route(job, View { leader, epoch });
+            }
             // It stops, or another leader's entries have taken the place of this one.
             Err(Error::Refused(Refusal::ShuttingDown) | Error::StaleCommand) => self.park(job),
             other => job.callback.answer(other),
@@ -194,7 +208,7 @@ impl<L: Local> Forwarder<L> {
             }
         });
         match Ops::read(&body).and_then(|mut ops| ops.try_for_each(|op| op.map(drop))) {
-            Ok(()) => self.local.propose(body, callback),
+            Ok(()) => self.local.propose(self.local.view().epoch, body, callback),
             Err(e) => {
                 log::warn!("a request of store {from} is refused: {e}");
                 callback.answer(Err(Refusal::Timeout.into()));
@@ -245,13 +259,16 @@ impl<L: Local> Forwarder<L> {
         for Sent { job, .. } in late {
             job.callback.answer(Err(Unknown::Deadline.into()));
         }
-        let leader = self.local.leader();
+        if parked.is_empty() {
+            return;
+        }
+        let view = self.local.view();
         for mut job in parked {
             if job.deadline <= now {
                 job.callback.answer(Err(Refusal::Timeout.into()));
             } else {
                 job.hops = 0;
-                self.route(job, leader);
+                self.route(job, view);
             }
         }
     }

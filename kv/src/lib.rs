@@ -13,6 +13,7 @@
 //! | [`resp`], [`limits`] | the protocol clients speak, and what is taken from them |
 //! | [`server`] | all connections of a store in one thread; the commands |
 //! | [`forward`] | from any store to the one that leads |
+//! | [`store`], [`members`] | one store with everything, from its directory to its clients |
 //! | [`cli`] | the program `raftkv` |
 
 #![forbid(unsafe_code)]
@@ -25,8 +26,10 @@ pub mod engine;
 pub mod forward;
 pub mod limits;
 pub mod machine;
+pub mod members;
 pub mod resp;
 pub mod server;
+pub mod store;
 
 mod checkpoint;
 mod execute;

@@ -8,9 +8,10 @@
 //! | 3 | the data is damaged; nothing was changed |
 
 pub mod args;
-pub mod members;
 pub mod peers;
+pub mod run;
 pub mod signals;
 
 pub use args::{Args, ClusterArgs, Command, ServeArgs, ServerArgs};
 pub use peers::Peers;
+pub use run::{RunError, run};

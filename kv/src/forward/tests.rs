@@ -6,6 +6,7 @@ use crate::command::{Op, OpResult, Response};
 const ME: StoreId = StoreId(1);
 const TWO: StoreId = StoreId(2);
 const THREE: StoreId = StoreId(3);
+const EPOCH: Epoch = Epoch { version: 3, conf_ver: 4 };
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A store that does nothing by itself.
@@ -24,15 +25,17 @@ impl Local for Fake {
         ME
     }
 
-    fn leader(&self) -> Option<StoreId> {
-        *self.leader.lock()
+    fn view(&self) -> View {
+        View { leader: *self.leader.lock(), epoch: EPOCH }
     }
 
-    fn propose(&self, request: Bytes, callback: Callback) {
+    fn propose(&self, epoch: Epoch, request: Bytes, callback: Callback) {
+        assert_eq!(epoch, EPOCH);
         self.proposed.lock().push((request, callback));
     }
 
-    fn read(&self, request: Request, callback: Callback) {
+    fn read(&self, epoch: Epoch, request: Request, callback: Callback) {
+        assert_eq!(epoch, EPOCH);
         self.read.lock().push((request, callback));
     }
 
@@ -68,7 +71,7 @@ impl Scene {
 
     fn submit(&self, op: Op) -> Receiver<Answer> {
         let (callback, receiver) = Callback::pair();
-        self.forwarder.submit(op.into(), self.start, callback);
+        self.forwarder.submit(&mut vec![(op.into(), callback)], self.start);
         receiver
     }
 

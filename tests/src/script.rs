@@ -10,7 +10,8 @@
 //! | `suite` | which of the three suites a script belongs to |
 //! | `quorum` `confchange` | the two small suites: majorities, configurations |
 //! | `commands` `args` | the commands of the large one, interaction, and their arguments |
-//! | `env` `node` `disk` | its world: servers, storages and their threads, messages in flight |
+//! | `env` `network` | its world: servers and messages in flight; delays and doubles |
+//! | `node` `disk` | a server, its storage and the threads of that |
 //! | `describe` `ready` `golang` `output` | etcd's notation |
 //! | `safety` | what must hold in every run besides |
 //!
@@ -32,6 +33,7 @@ mod env;
 mod files;
 mod golang;
 mod grammar;
+mod network;
 mod node;
 mod output;
 mod quorum;

@@ -1,35 +1,47 @@
-//! The commands of interaction scripts: etcd's, and four of ours for what those cannot reach.
+//! The commands of interaction scripts: etcd's, and some of ours for what those cannot reach.
 //!
 //! | ours | does |
 //! |---|---|
+//! | `copy-msgs`, `hold-msgs`, `release-msgs` | doubles and delays messages: see `network` |
+//! | `members IDS` | whom each server takes for members; of all servers if none is named |
 //! | `read-index N CONTEXT` | asks N for the index of a linearizable read |
 //! | `report-snapshot A B status=ok` | tells A that its snapshot has reached B; or `status=failed` |
 //! | `restart N` | N loses all but what it stored and applied, its unfinished storage work included |
+//! | `state IDS` | term, role, log and cursors in a line for each server |
 //! | `tick N COUNT` | COUNT ticks |
+//!
+//! Our own settings in `add-nodes` are named like the fields of [`Config`]: `append-bytes-max`,
+//! `disable-proposal-forwarding`, `eager-appends` (on, as in etcd, if not said), `inflight-bytes-max`,
+//! `skip-commit-broadcast`, `uncommitted-bytes-max`, `write-ticks-max`.
 
 use raft::conf_change::{ConfChange, Transition};
+use raft::trace::At;
 use raft::{Body, Config, Entry, EntryKind, Message, NodeId, ReadMode, RoleKind, Snapshot};
 
 use super::args::{node, number};
 use super::confchange::parse_changes;
-use super::describe::{Kind, Note, describe_entry, lead, progress_lines, state_name};
-use super::env::{Env, Recipient, Stop};
+use super::describe::{Note, describe_entry, lead, progress_lines, state_name};
+use super::env::{Env, Stop};
 use super::golang;
 use super::grammar::{Arg, Directive};
+use super::network::{copy_msgs, deliver_msgs, hold_msgs, release_msgs};
 use super::node::Template;
 use super::suite::Fatal;
 
 type Command = fn(&mut Env, &Directive) -> Result<(), Stop>;
 
 /// All commands, by name.
-const COMMANDS: [(&str, Command); 26] = [
+const COMMANDS: [(&str, Command); 31] = [
     ("_breakpoint", |_, _| Ok(())),
     ("add-nodes", add_nodes),
     ("campaign", campaign),
     ("compact", compact),
+    ("copy-msgs", copy_msgs),
     ("deliver-msgs", deliver_msgs),
     ("forget-leader", forget_leader),
+    ("hold-msgs", hold_msgs),
     ("log-level", log_level),
+    ("members", members),
     ("process-append-thread", process_append_thread),
     ("process-apply-thread", process_apply_thread),
     ("process-ready", process_ready),
@@ -38,12 +50,14 @@ const COMMANDS: [(&str, Command); 26] = [
     ("raft-log", raft_log),
     ("raft-state", raft_state),
     ("read-index", read_index),
+    ("release-msgs", release_msgs),
     ("report-snapshot", report_snapshot),
     ("report-unreachable", report_unreachable),
     ("restart", restart),
     ("send-snapshot", send_snapshot),
     ("set-randomized-election-timeout", set_election_timeout),
     ("stabilize", stabilize),
+    ("state", state),
     ("status", status),
     ("tick", tick),
     ("tick-election", tick_election),
@@ -118,6 +132,13 @@ fn set(template: &mut Template, key: &str, value: &str) -> Result<(), Stop> {
             config.apply_bytes_max = if bytes == 0 { u64::MAX } else { bytes };
         }
         "read-only" => config.read_mode = read_mode(value)?,
+        "append-bytes-max" => config.append_bytes_max = number(value)?,
+        "disable-proposal-forwarding" => config.disable_proposal_forwarding = flag()?,
+        "eager-appends" => config.eager_appends = flag()?,
+        "inflight-bytes-max" => config.inflight_bytes_max = number(value)?,
+        "skip-commit-broadcast" => config.skip_commit_broadcast = flag()?,
+        "uncommitted-bytes-max" => config.uncommitted_bytes_max = number(value)?,
+        "write-ticks-max" => config.write_ticks_max = number(value)?,
         _ => {}
     }
     Ok(())
@@ -142,39 +163,6 @@ fn compact(env: &mut Env, directive: &Directive) -> Result<(), Stop> {
     raft_log(env, directive)
 }
 
-fn deliver_msgs(env: &mut Env, directive: &Directive) -> Result<(), Stop> {
-    let mut kind = None;
-    let mut recipients: Vec<Recipient> = Vec::new();
-    for arg in &directive.args {
-        if arg.is_bare() {
-            recipients.push(Recipient { id: node(&arg.key)?, dropped: false });
-        }
-        match arg.key.as_str() {
-            "drop" => {
-                for value in &arg.values {
-                    let id = node(value)?;
-                    if recipients.iter().any(|other| other.id == id) {
-                        let reason = format!("messages to {id} are delivered or dropped, not both");
-                        return Err(Fatal::new(reason).into());
-                    }
-                    recipients.push(Recipient { id, dropped: true });
-                }
-            }
-            "type" => {
-                for value in &arg.values {
-                    let unknown = || Fatal::new(format!("unknown message type {value}"));
-                    kind = Some(Kind::named(value).ok_or_else(unknown)?);
-                }
-            }
-            _ => {}
-        }
-    }
-    if env.deliver(kind, &recipients)? == 0 {
-        env.out.line("no messages");
-    }
-    Ok(())
-}
-
 fn forget_leader(env: &mut Env, directive: &Directive) -> Result<(), Stop> {
     env.node_mut(directive.node(0)?)?.raw.forget_leader();
     Ok(())
@@ -190,6 +178,20 @@ fn set_level(env: &mut Env, name: &str) -> Result<(), Stop> {
     }
     let words = "log levels must be either of [DEBUG INFO WARN ERROR FATAL NONE]";
     Err(Stop::Error(words.to_owned()))
+}
+
+fn members(env: &mut Env, directive: &Directive) -> Result<(), Stop> {
+    for id in named_or_all(env, directive)? {
+        let line = format!("{id:?} {}", env.node(id)?.raw.membership());
+        env.out.line(&line);
+    }
+    Ok(())
+}
+
+/// The servers that are named, or all if none is.
+fn named_or_all(env: &Env, directive: &Directive) -> Result<Vec<NodeId>, Fatal> {
+    let ids = directive.nodes()?;
+    Ok(if ids.is_empty() { env.ids() } else { ids })
 }
 
 fn process_ready(env: &mut Env, directive: &Directive) -> Result<(), Stop> {
@@ -350,10 +352,7 @@ fn set_election_timeout(env: &mut Env, directive: &Directive) -> Result<(), Stop
 }
 
 fn stabilize(env: &mut Env, directive: &Directive) -> Result<(), Stop> {
-    let mut ids = directive.nodes()?;
-    if ids.is_empty() {
-        ids = env.ids();
-    }
+    let ids = named_or_all(env, directive)?;
     let level = env.out.level();
     let result = stabilize_at_level(env, directive, &ids);
     env.out.restore_level(level);
@@ -367,6 +366,22 @@ fn stabilize_at_level(env: &mut Env, directive: &Directive, ids: &[NodeId]) -> R
         }
     }
     env.stabilize(ids)
+}
+
+fn state(env: &mut Env, directive: &Directive) -> Result<(), Stop> {
+    for id in named_or_all(env, directive)? {
+        let status = env.node(id)?.raw.status();
+        let at = At {
+            node: id,
+            term: status.hard_state.term,
+            role: status.soft_state.role,
+            last: status.last,
+            commit: status.hard_state.commit,
+            applied: status.applied,
+        };
+        env.out.line(&at.to_string());
+    }
+    Ok(())
 }
 
 fn status(env: &mut Env, directive: &Directive) -> Result<(), Stop> {

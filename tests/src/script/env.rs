@@ -50,9 +50,35 @@ impl Flight {
         Flight { note: Note::of(&message), cargo: Cargo::Message(message) }
     }
 
-    /// Whether it never leaves its server's machine: then it cannot be lost.
+    /// Whether it never leaves its server's machine: then no network can lose, delay or double it.
     fn is_local(&self) -> bool {
         self.note.from == self.note.to || !matches!(self.note.from, Target::Node(_))
+    }
+
+    /// The same once more, if it is between servers.
+    fn copy(&self) -> Option<Flight> {
+        match &self.cargo {
+            Cargo::Message(message) if !self.is_local() => Some(Flight::of(message.clone())),
+            _ => None,
+        }
+    }
+}
+
+/// Which of the messages in flight to a server are meant; all of them, by default.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Filter {
+    /// Only those of this kind.
+    pub(super) kind: Option<Kind>,
+    /// Only those from these servers.
+    pub(super) from: Option<Vec<NodeId>>,
+}
+
+impl Filter {
+    fn lets_through(&self, flight: &Flight) -> bool {
+        let is_from =
+            |ids: &Vec<NodeId>| ids.iter().any(|id| flight.note.from == Target::Node(*id));
+        self.kind.is_none_or(|kind| flight.note.kind == kind)
+            && self.from.as_ref().is_none_or(is_from)
     }
 }
 
@@ -83,6 +109,8 @@ pub(super) struct Env {
     /// Node n is at n - 1.
     nodes: Vec<Node>,
     flights: Vec<Flight>,
+    /// Messages that the network keeps back, until they are released.
+    held: Vec<Flight>,
     pub(super) out: Output,
     safety: Safety,
     election_timeout: ElectionTimeout,
@@ -94,6 +122,7 @@ impl Env {
         Box::new(Env {
             nodes: Vec::new(),
             flights: Vec::new(),
+            held: Vec::new(),
             out: Output::default(),
             safety: Safety::default(),
             election_timeout: options.election_timeout,
@@ -174,25 +203,21 @@ impl Env {
         Ok(self.observe(id)?)
     }
 
-    /// Delivers or drops what is in flight to the recipients, of one kind or all; says how many
-    /// messages that were.
+    /// Delivers or drops what is in flight to the recipients, as far as the filter goes; says how
+    /// many messages that were.
     pub(super) fn deliver(
         &mut self,
-        kind: Option<Kind>,
+        filter: &Filter,
         recipients: &[Recipient],
     ) -> Result<usize, Fatal> {
         let mut count = 0;
         for recipient in recipients {
             let to = Target::Node(recipient.id);
-            let is_taken = |flight: &Flight| {
+            let taken = self.take_out(|flight| {
                 flight.note.to == to
-                    && kind.is_none_or(|kind| flight.note.kind == kind)
+                    && filter.lets_through(flight)
                     && !(recipient.dropped && flight.is_local())
-            };
-            let all = std::mem::take(&mut self.flights);
-            let (taken, left) = all.into_iter().partition(is_taken);
-            self.flights = left;
-            let taken: Vec<Flight> = taken;
+            });
             count += taken.len();
             for flight in taken {
                 let mark = if recipient.dropped { "dropped: " } else { "" };
@@ -208,6 +233,44 @@ impl Env {
             }
         }
         Ok(count)
+    }
+
+    /// Takes messages out of those in flight; both keep their order.
+    fn take_out(&mut self, is_taken: impl Fn(&Flight) -> bool) -> Vec<Flight> {
+        let (taken, left) = std::mem::take(&mut self.flights).into_iter().partition(is_taken);
+        self.flights = left;
+        taken
+    }
+
+    /// Keeps back what is in flight to these servers, as far as the filter goes; says how many
+    /// messages that were.
+    pub(super) fn hold(&mut self, filter: &Filter, ids: &[NodeId]) -> usize {
+        let taken = self.take_out(|flight| is_between(flight, ids) && filter.lets_through(flight));
+        taken
+            .iter()
+            .for_each(|flight| self.out.line(&format!("held: {}", flight.note.describe(""))));
+        let count = taken.len();
+        self.held.extend(taken);
+        count
+    }
+
+    /// Keeps back a copy of what is in flight to these servers, as far as the filter goes; says
+    /// how many messages that were.
+    pub(super) fn copy(&mut self, filter: &Filter, ids: &[NodeId]) -> usize {
+        let meant = |flight: &&Flight| is_between(flight, ids) && filter.lets_through(flight);
+        let copies: Vec<Flight> =
+            self.flights.iter().filter(meant).filter_map(Flight::copy).collect();
+        copies
+            .iter()
+            .for_each(|copy| self.out.line(&format!("copied: {}", copy.note.describe(""))));
+        let count = copies.len();
+        self.held.extend(copies);
+        count
+    }
+
+    /// Puts all that was kept back in flight, behind everything else.
+    pub(super) fn release(&mut self) {
+        self.flights.append(&mut self.held);
     }
 
     /// Runs rounds over the servers until one of them does nothing.
@@ -250,7 +313,7 @@ impl Env {
             self.indented(|env| match phase {
                 Phase::Ready => env.process_ready(id),
                 Phase::Messages => {
-                    env.deliver(None, &[Recipient { id, dropped: false }])?;
+                    env.deliver(&Filter::default(), &[Recipient { id, dropped: false }])?;
                     Ok(())
                 }
                 Phase::AppendThread => env.process_append_thread(id),
@@ -267,6 +330,11 @@ impl Env {
         self.out.indent_after(before);
         result
     }
+}
+
+/// Whether it is on its way from another server to one of these.
+fn is_between(flight: &Flight, ids: &[NodeId]) -> bool {
+    !flight.is_local() && ids.iter().any(|id| flight.note.to == Target::Node(*id))
 }
 
 fn position(id: NodeId) -> Option<usize> {

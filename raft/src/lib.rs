@@ -23,21 +23,23 @@
 //!
 //! # The chapters
 //!
-//! | chapter | file | paper |
-//! |---|---|---|
-//! | the nouns | [`types`], [`entry`], [`message`], [`config`], [`error`], [`status`] | Figure 2 |
-//! | what every role shares; the roles and their changes | `server`, `role` | §5.1, Figure 4 |
-//! | inputs, and the table of roles and messages | `raft`, `step` | Figure 2 |
-//! | elections: timers, campaigns, votes, leases | `election` | §5.2, §5.4.1, T§9.6, T§4.2.3 |
-//! | replication: appends and heartbeats, both ends | `replication`, [`progress`] | §5.3, T§10.2 |
-//! | the commit rule; commit in two data centres | `commit`, [`quorum`], `group_commit` | §5.3, §5.4.2 |
-//! | the log, its cursors, and the terms in it | `log`, [`Terms`], [`storage`] | §5.3 |
-//! | membership: who, and how it changes | [`membership`], `membership_change`, [`conf_change`] | §6, T§4 |
-//! | snapshots | `snapshot` | §7 |
-//! | reads without writing | `read` | §8, T§6.4 |
-//! | handing over leadership; a leader whose disk stands still | `transfer`, `stall` | T§3.10 |
-//! | the contract with the application | [`ready`], `raw_node` | T§10.2 |
-//! | Figure 3 as code; watching a server | `invariants`, [`trace`] | §5.4.3 |
+//! What each does is shown by scripts, in the directories below `tests/scripts` that are named here.
+//!
+//! | chapter | file | scripts | paper |
+//! |---|---|---|---|
+//! | the nouns | [`types`], [`entry`], [`message`], [`config`], [`error`], [`status`] | – | Figure 2 |
+//! | what every role shares; the roles and their changes | `server`, `role` | `election` | §5.1, Figure 4 |
+//! | inputs, and the table of roles and messages | `raft`, `step` | `step` | Figure 2 |
+//! | elections: timers, campaigns, votes, leases | `election` | `election` | §5.2, §5.4.1, T§9.6, T§4.2.3 |
+//! | replication: appends and heartbeats, both ends | `replication`, [`progress`] | `replication` | §5.3, T§10.2 |
+//! | the commit rule; commit in two data centres | `commit`, [`quorum`], `group_commit` | `commit`, `quorum` | §5.3, §5.4.2 |
+//! | the log, its cursors, and the terms in it | `log`, [`Terms`], [`storage`] | `log` | §5.3 |
+//! | membership: who, and how it changes | [`membership`], `membership_change`, [`conf_change`] | `membership` | §6, T§4 |
+//! | snapshots | `snapshot` | `snapshot` | §7 |
+//! | reads without writing | `read` | `read` | §8, T§6.4 |
+//! | handing over leadership; a leader whose disk stands still | `transfer`, `stall` | `transfer` | T§3.10 |
+//! | the contract with the application; starting again | [`ready`], `raw_node` | `ready` | T§10.2 |
+//! | Figure 3 as code; watching a server | `invariants`, [`trace`] | – | §5.4.3 |
 //!
 //! To follow an election: `RawNode::tick` → `election::tick` → `election::campaign` →
 //! `Raft::become_next` → `election::request_votes`; at the others `Raft::step` →

@@ -4,6 +4,7 @@
 //! `cargo run -p tests --bin conformance -- --rewrite tests/scripts`; read the difference, and commit
 //! it only if you can explain it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -45,6 +46,27 @@ fn every_script_begins_with_what_it_shows() {
         let first = text.lines().next().unwrap_or_default();
         assert!(first.starts_with("# ") && first.ends_with('.'), "{}: {first}", path.display());
     }
+}
+
+/// The directories of scripts that the guide in front of the core names, chapter by chapter.
+fn directories_of_chapters() -> BTreeSet<String> {
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../raft/src/lib.rs");
+    let guide = fs::read_to_string(guide).expect("the core's front page");
+    let (_, rows) = guide.split_once("//! | chapter | file | scripts |").expect("its table");
+    let rows = rows.lines().skip(2).take_while(|line| line.starts_with("//! |"));
+    let cells = rows.map(|row| row.split('|').nth(3).expect("a cell for scripts"));
+    let names = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    names.map(str::to_owned).collect()
+}
+
+#[test]
+fn every_chapter_has_its_scripts_and_every_script_a_chapter() {
+    let mut directories = BTreeSet::new();
+    for path in scripts() {
+        let directory = path.parent().and_then(Path::file_name).expect("a directory");
+        directories.insert(directory.to_string_lossy().into_owned());
+    }
+    assert_eq!(directories_of_chapters(), directories);
 }
 
 /// The commands of a script with their input, without what they answer.

@@ -6,10 +6,13 @@
 mod common;
 
 mod check_quorum;
+mod commit;
 mod crash;
 mod election;
+mod flow_control;
 mod hostile;
 mod membership;
 mod prevote;
 mod read;
+mod replication;
 mod snapshot;

@@ -16,3 +16,4 @@ mod prevote;
 mod read;
 mod replication;
 mod snapshot;
+mod transfer;

@@ -172,3 +172,6 @@ impl Leader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

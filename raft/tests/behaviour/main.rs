@@ -14,6 +14,7 @@ mod hostile;
 mod membership;
 mod prevote;
 mod read;
+mod ready;
 mod replication;
 mod snapshot;
 mod transfer;

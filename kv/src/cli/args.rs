@@ -1,16 +1,15 @@
 //! The command line.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand, value_parser};
 use log::LevelFilter;
 use raftstore::StoreId;
 
-use super::peers::Peers;
+use super::peers::{self, Peers};
 use crate::server::Options;
 
 /// A replicated key-value store that speaks the Redis protocol.
@@ -60,8 +59,8 @@ struct ServerFlags {
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
     /// Where clients connect
-    #[arg(long, value_name = "IP:PORT")]
-    listen: SocketAddr,
+    #[arg(long, value_name = "HOST:PORT", value_parser = peers::address)]
+    listen: String,
     /// Name of the cluster, where it is not to follow from the first list of its stores
     #[arg(long, value_name = "N")]
     cluster_id: Option<u64>,
@@ -120,8 +119,8 @@ pub struct ServerArgs {
     pub peers: Peers,
     /// Its directory.
     pub data: PathBuf,
-    /// Where its clients connect.
-    pub listen: SocketAddr,
+    /// Where its clients connect: host and port.
+    pub listen: String,
     /// The cluster, if it is said.
     pub cluster: Option<u64>,
 }
@@ -144,7 +143,7 @@ impl Args {
     pub fn parse(
         line: impl IntoIterator<Item: Into<OsString> + Clone>,
     ) -> Result<Args, clap::Error> {
-        let cli = Cli::try_parse_from(line)?;
+        let cli = Cli::try_parse_from(line).map_err(with_usage)?;
         let (command, serve) = match cli.command.unwrap_or(Sub::Cluster(cli.cluster)) {
             Sub::Cluster(ClusterFlags { stores, data, port, serve }) => {
                 let last = stores.unwrap_or(3) - 1;
@@ -178,10 +177,19 @@ fn check(flags: &ServerFlags, store: StoreId) -> Result<(), String> {
     let Some(own) = flags.peers.address(store) else {
         return Err(format!("--peers does not have this store, {store}"));
     };
-    if own == flags.listen.to_string() {
+    if own == flags.listen {
         return Err(format!("clients and stores can't both connect to {own}"));
     }
     Ok(())
+}
+
+/// A wrong value is answered without the usage otherwise.
+fn with_usage(mut error: clap::Error) -> clap::Error {
+    if error.exit_code() == 2 && error.get(ContextKind::Usage).is_none() {
+        let usage = Cli::command().render_usage();
+        error.insert(ContextKind::Usage, ContextValue::StyledStr(usage));
+    }
+    error
 }
 
 fn conflict(subcommand: &str, why: String) -> clap::Error {
@@ -225,7 +233,7 @@ mod tests {
             store: StoreId(1),
             peers: "1=a:1,2=b:1".parse().unwrap(),
             data: "d".into(),
-            listen: "127.0.0.1:7001".parse().unwrap(),
+            listen: "127.0.0.1:7001".into(),
             cluster: None,
         };
         assert_eq!(args.command, Command::Server(expected));
@@ -261,6 +269,7 @@ mod tests {
             server("2=b:1", "0=b:1"),
             server("2=b:1", "b:1"),
             server("127.0.0.1:7001", "7001"),
+            server("127.0.0.1:7001", "127.0.0.1:0"),
             server("1=a:1", "1=127.0.0.1:7001"),
             format!("{SERVER} --port 7001"),
             format!("{SERVER} --stores 3"),
@@ -270,7 +279,7 @@ mod tests {
             assert_eq!(error.exit_code(), 2, "{line}");
             let text = error.to_string();
             assert!(text.starts_with("error: "), "{line}: {text}");
-            assert!(text.contains("Usage: ") || text.contains("--help"), "{line}: {text}");
+            assert!(text.contains("Usage: raftkv"), "{line}: {text}");
         }
     }
 

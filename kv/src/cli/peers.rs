@@ -62,6 +62,14 @@ fn is_address(text: &str) -> bool {
     !host.is_empty() && is_bare && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
+/// A host and a port, as an argument of the command line.
+pub(super) fn address(text: &str) -> Result<String, String> {
+    match is_address(text) {
+        true => Ok(text.to_owned()),
+        false => Err("not of the form HOST:PORT".to_owned()),
+    }
+}
+
 impl fmt::Display for Peers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, (store, address)) in self.0.iter().enumerate() {

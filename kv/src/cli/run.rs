@@ -134,7 +134,7 @@ fn run_cluster(args: &ClusterArgs, serve: &ServeArgs) -> Result<(), RunError> {
 
 fn run_server(args: ServerArgs, serve: &ServeArgs) -> Result<(), RunError> {
     let ServerArgs { store, peers, data, listen: address, cluster } = args;
-    let clients = listen(address)?;
+    let clients = listen(address.as_str())?;
     // The command line was refused if it had no address of this store.
     let own = peers.address(store).unwrap_or_default().to_owned();
     let others = listen(own.as_str())?;

@@ -165,23 +165,32 @@ impl Cluster {
     fn work(&mut self, at: usize) -> u64 {
         let node = &mut self.nodes[at];
         let Ready { messages, write, apply, .. } = node.raft.ready();
-        let promises = write.map(|write| {
+        self.send(at, messages);
+        let node = &mut self.nodes[at];
+        if let Some(write) = write {
             node.storage.append(write.entries());
             if let Some(hard_state) = write.hard_state() {
                 node.storage.set_hard_state(hard_state);
             }
-            node.raft.persisted(write.synced())
-        });
+            let promises = node.raft.persisted(write.synced());
+            self.send(at, promises);
+        }
+        let node = &mut self.nodes[at];
         let mut applied = 0;
         if let Some(apply) = apply {
             applied = apply.entries().len() as u64;
             let switched = node.raft.applied(apply.done()).expect("no membership is changed");
             debug_assert_eq!(switched, None);
         }
-        for message in messages.into_iter().chain(promises.into_iter().flatten()) {
+        applied
+    }
+
+    /// Puts messages of the node at that place into the inboxes, and gives their buffer back.
+    fn send(&mut self, from: usize, mut messages: Vec<Message>) {
+        for message in messages.drain(..) {
             self.nodes[(message.to.get() - 1) as usize].inbox.push(message);
         }
-        applied
+        self.nodes[from].raft.recycle(messages);
     }
 
     /// Drops what all nodes have applied.

@@ -396,6 +396,16 @@ impl Log {
         }
     }
 
+    /// Frees the buffers that are empty.
+    pub(crate) fn cool(&mut self) {
+        if self.open.is_empty() {
+            self.open = Vec::new();
+        }
+        if self.tail.is_empty() {
+            self.tail = VecDeque::new();
+        }
+    }
+
     // ---- Applying ----
 
     /// How far entries may be handed out to be applied.

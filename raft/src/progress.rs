@@ -56,6 +56,13 @@ impl Inflights {
         }
     }
 
+    /// Frees the buffer if it is empty.
+    fn cool(&mut self) {
+        if self.sent.is_empty() {
+            self.sent = VecDeque::new();
+        }
+    }
+
     /// Whether nothing more may be sent. The byte limit may be overrun by one append.
     #[must_use]
     pub fn is_full(&self, window: Window) -> bool {
@@ -334,6 +341,16 @@ impl ProgressMap {
     /// All, ascending, to change.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (NodeId, &mut Progress)> {
         self.0.iter_mut().map(|(id, pr)| (*id, pr))
+    }
+
+    /// Frees the buffers that are empty.
+    pub(crate) fn cool(&mut self) {
+        self.0.shrink_to_fit();
+        for (_, pr) in &mut self.0 {
+            if let Flow::Replicate { inflights, .. } = &mut pr.flow {
+                inflights.cool();
+            }
+        }
     }
 
     /// Puts `id`'s progress in, in the place of any there was.

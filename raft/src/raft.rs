@@ -49,6 +49,15 @@ impl Raft {
         }
     }
 
+    /// Nothing has happened for a while, or may have not: empty buffers are not kept.
+    #[cold]
+    pub(crate) fn cool(&mut self) {
+        self.server.cool();
+        if let Role::Leader(leader) = &mut self.role {
+            leader.progress.cool();
+        }
+    }
+
     /// Time passes.
     pub(crate) fn tick(&mut self) {
         let server = &mut self.server;

@@ -40,6 +40,30 @@ pub(crate) struct Server {
     pub(crate) election_timeout: u32,
     pub(crate) random: fastrand::Rng,
     pub(crate) out: Outbox,
+    /// Something was handed out since the last tick, so buffers are kept.
+    pub(crate) is_warm: bool,
+}
+
+impl Outbox {
+    /// What may leave now. The buffer stays if it is empty.
+    pub(crate) fn take_messages(&mut self) -> Vec<Message> {
+        if self.messages.is_empty() { Vec::new() } else { std::mem::take(&mut self.messages) }
+    }
+
+    /// What rests on the next write. The buffer stays if it is empty.
+    pub(crate) fn take_promises(&mut self) -> Vec<Message> {
+        if self.promises.is_empty() { Vec::new() } else { std::mem::take(&mut self.promises) }
+    }
+
+    /// Takes back a buffer that was handed out, where one is wanted.
+    pub(crate) fn recycle(&mut self, mut messages: Vec<Message>) {
+        messages.clear();
+        if self.promises.capacity() == 0 {
+            self.promises = messages;
+        } else if self.messages.capacity() == 0 {
+            self.messages = messages;
+        }
+    }
 }
 
 impl Server {
@@ -96,6 +120,18 @@ impl Server {
     /// How much `id` is wanted as a leader.
     pub(crate) fn priority(&self, id: NodeId) -> u32 {
         self.priorities.iter().find(|(of, _)| *of == id).map_or(0, |(_, priority)| *priority)
+    }
+
+    /// Frees the buffers that are empty: there are many servers, and most of them are idle.
+    pub(crate) fn cool(&mut self) {
+        self.is_warm = false;
+        if self.out.messages.is_empty() {
+            self.out.messages = Vec::new();
+        }
+        if self.out.promises.is_empty() {
+            self.out.promises = Vec::new();
+        }
+        self.log.cool();
     }
 
     /// Whether this server may stand for election: it votes, and no snapshot is about to replace

@@ -28,8 +28,6 @@ struct Node {
 pub struct Cluster {
     nodes: Vec<Node>,
     propose: Propose,
-    /// An empty buffer that takes the place of the inbox that is being emptied.
-    spare: Vec<Message>,
     since_compacted: u64,
 }
 
@@ -72,7 +70,7 @@ impl Cluster {
             Node { raft, storage, inbox: Vec::new() }
         };
         let nodes = (0..size).map(node).collect();
-        let mut cluster = Cluster { nodes, propose, spare: Vec::new(), since_compacted: 0 };
+        let mut cluster = Cluster { nodes, propose, since_compacted: 0 };
         cluster.leader().campaign();
         cluster.pump();
         assert_eq!(cluster.leader().role(), RoleKind::Leader, "the first node was elected");
@@ -142,13 +140,10 @@ impl Cluster {
         loop {
             let mut quiet = true;
             for at in 0..self.nodes.len() {
-                let mut inbox =
-                    std::mem::replace(&mut self.nodes[at].inbox, std::mem::take(&mut self.spare));
                 let node = &mut self.nodes[at];
-                for message in inbox.drain(..) {
+                for message in node.inbox.drain(..) {
                     node.raft.step(message).expect("messages of a healthy group are good");
                 }
-                self.spare = inbox;
                 if node.raft.has_ready() {
                     quiet = false;
                     let applied = self.work(at);
@@ -168,7 +163,9 @@ impl Cluster {
         self.send(at, messages);
         let node = &mut self.nodes[at];
         if let Some(write) = write {
-            node.storage.append(write.entries());
+            if !write.entries().is_empty() {
+                node.storage.append(write.entries());
+            }
             if let Some(hard_state) = write.hard_state() {
                 node.storage.set_hard_state(hard_state);
             }
@@ -187,6 +184,9 @@ impl Cluster {
 
     /// Puts messages of the node at that place into the inboxes, and gives their buffer back.
     fn send(&mut self, from: usize, mut messages: Vec<Message>) {
+        if messages.is_empty() {
+            return;
+        }
         for message in messages.drain(..) {
             self.nodes[(message.to.get() - 1) as usize].inbox.push(message);
         }

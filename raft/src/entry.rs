@@ -112,6 +112,11 @@ impl Run {
         LogId::new(self.term, self.first + u64::from(self.len) - 1)
     }
 
+    /// The index after the last entry.
+    pub(crate) fn end(&self) -> Index {
+        self.first + u64::from(self.len)
+    }
+
     /// How many entries, at least 1.
     #[must_use]
     #[allow(clippy::len_without_is_empty, reason = "a run is never empty")]
@@ -146,20 +151,32 @@ impl Run {
     /// The part of the run within `range`; `None` if nothing is.
     #[must_use]
     pub fn slice(&self, range: Range<Index>) -> Option<Run> {
-        let from = range.start.max(self.first);
-        let to = range.end.min(self.first + u64::from(self.len));
+        let end = self.end();
+        if range.start <= self.first && end <= range.end {
+            return Some(self.clone());
+        }
+        let (from, to) = (range.start.max(self.first), range.end.min(end));
         if from >= to {
             return None;
         }
         let mut part = self.clone();
-        if from == self.first && to == self.last().index + 1 {
-            return Some(part);
-        }
         part.first = from;
         part.start += (from - self.first) as u32;
         part.len = (to - from) as u32;
         part.payload_bytes = part.entries().iter().map(|e| e.data.len() as u64).sum();
         Some(part)
+    }
+
+    /// The membership changes in it; nearly always none, which is found out at a glance.
+    pub(crate) fn conf_changes(&self) -> impl Iterator<Item = EntryRef<'_>> {
+        let is_change = |entry: &Entry| entry.kind != EntryKind::Normal;
+        let at = self.entries().iter().position(is_change).unwrap_or(self.len());
+        self.iter().skip(at).filter(move |e| is_change(e.entry))
+    }
+
+    /// The part from `from` on, without another reference to the entries.
+    pub(crate) fn after(self, from: Index) -> Option<Run> {
+        if from <= self.first { Some(self) } else { self.slice(from..Index::MAX) }
     }
 
     /// The entries with their positions.
@@ -250,6 +267,16 @@ impl Entries {
         }
     }
 
+    /// The runs, in order, moved out.
+    pub(crate) fn into_runs(self) -> impl Iterator<Item = Run> {
+        let (one, many) = match self.0 {
+            Runs::None => (None, Vec::new()),
+            Runs::One(run) => (Some(run), Vec::new()),
+            Runs::Many(runs) => (None, runs),
+        };
+        one.into_iter().chain(many)
+    }
+
     /// Whether there is no entry.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -297,6 +324,9 @@ impl Entries {
     /// The entries within `range`, by reference.
     #[must_use]
     pub fn slice(&self, range: Range<Index>) -> Entries {
+        if let Runs::One(run) = &self.0 {
+            return run.slice(range).map_or(Entries::new(), Entries::from);
+        }
         let mut part = Entries::new();
         for run in self.runs().iter().filter_map(|r| r.slice(range.clone())) {
             part.push(run).expect("a part of consecutive runs is consecutive");
@@ -308,6 +338,11 @@ impl Entries {
     #[must_use]
     pub fn limit(self, bytes_max: u64) -> Entries {
         let Some(first) = self.first() else { return self };
+        if let Runs::One(run) = &self.0
+            && run.size() <= bytes_max
+        {
+            return self;
+        }
         let mut bytes = 0;
         for run in self.runs() {
             if bytes + run.size() <= bytes_max {

@@ -22,6 +22,7 @@ mod terms;
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::Arc;
 
 pub use terms::Terms;
 
@@ -166,11 +167,11 @@ impl Log {
             return;
         }
         let first = self.last() + 1 - self.open.len() as u64;
-        self.tail.extend(Run::new(
-            self.open_term,
-            first,
-            self.open.drain(..).collect::<std::sync::Arc<[Entry]>>(),
-        ));
+        let entries: Arc<[Entry]> = match self.open.pop() {
+            Some(one) if self.open.is_empty() => Arc::new([one]),
+            last => self.open.drain(..).chain(last).collect(),
+        };
+        self.tail.extend(Run::new(self.open_term, first, entries));
     }
 
     /// A follower's side of AppendEntries (Figure 2, receiver rules 2 to 5): the entries after
@@ -179,14 +180,14 @@ impl Log {
     pub(crate) fn append(
         &mut self,
         prev: LogId,
-        entries: &Entries,
+        entries: Entries,
         commit: Index,
     ) -> Result<Appended, StepError> {
         if !self.matches(prev) {
             return Ok(Appended::Mismatch);
         }
         let last_new = entries.last().map_or(prev.index, |id| id.index);
-        if let Some(conflict) = self.first_difference(entries) {
+        if let Some(conflict) = self.first_difference(&entries) {
             if conflict.index <= self.committed {
                 return Err(StepError::ConflictsWithCommitted { at: conflict });
             }
@@ -200,7 +201,7 @@ impl Log {
     /// The first of `entries` that this log does not have.
     fn first_difference(&self, entries: &Entries) -> Option<LogId> {
         entries.runs().iter().find_map(|run| {
-            let held = (run.first()..=run.last().index)
+            let held = (run.first()..=run.last().index.min(self.last()))
                 .take_while(|index| self.matches(LogId::new(run.term(), *index)))
                 .count() as u64;
             (held < run.len() as u64).then(|| LogId::new(run.term(), run.first() + held))
@@ -209,12 +210,12 @@ impl Log {
 
     /// Replaces everything from `from` on by those of `entries`. What was being written of it no
     /// longer counts as handed, nor as stable.
-    fn replace_from(&mut self, from: Index, entries: &Entries) {
+    fn replace_from(&mut self, from: Index, entries: Entries) {
         assert!(from > self.committed, "a committed entry never changes");
         if from <= self.last() {
             self.truncate(from);
         }
-        for run in entries.runs().iter().filter_map(|run| run.slice(from..Index::MAX)) {
+        for run in entries.into_runs().filter_map(|run| run.after(from)) {
             self.terms.append(run.term(), run.first(), run.last().index);
             self.tail.push_back(run);
         }
@@ -295,6 +296,13 @@ impl Log {
         found
     }
 
+    /// The run of the tail that is just `range`: in the steady state the newest is what is to be
+    /// sent and written, and the newest or the oldest what is to be applied.
+    fn whole_run(&self, range: &Range<Index>) -> Option<&Run> {
+        let is_it = |run: &&Run| run.first() == range.start && run.end() == range.end;
+        self.tail.back().filter(is_it).or_else(|| self.tail.front().filter(is_it))
+    }
+
     /// The longest beginning of `range` within `bytes_max`, at least one entry: from the storage
     /// as far as the tail does not reach back.
     pub(crate) fn entries(
@@ -304,6 +312,9 @@ impl Log {
     ) -> Result<Entries, StorageError> {
         if range.is_empty() {
             return Ok(Entries::new());
+        }
+        if let Some(run) = self.whole_run(&range).filter(|run| run.size() <= bytes_max) {
+            return Ok(Entries::from(run.clone()));
         }
         if range.start < self.first() {
             return Err(StorageError::Compacted);
@@ -349,10 +360,16 @@ impl Log {
 
     /// The entries to be written next; they count as handed.
     pub(crate) fn take_unhanded(&mut self) -> Entries {
-        self.seal();
         let range = self.handed + 1..self.last() + 1;
+        if range.is_empty() {
+            return Entries::new();
+        }
+        self.seal();
         self.handed = self.last();
-        if range.is_empty() { Entries::new() } else { self.tail_entries(range, u64::MAX) }
+        match self.whole_run(&range) {
+            Some(run) => Entries::from(run.clone()),
+            None => self.tail_entries(range, u64::MAX),
+        }
     }
 
     /// The pending snapshot, once.

@@ -293,9 +293,7 @@ impl RawNode {
     #[must_use]
     pub fn has_ready(&self) -> bool {
         let server = &self.raft.server;
-        let leader_wants =
-            self.raft.as_leader().is_some_and(|leader| leader.wants_flush || leader.unacknowledged);
-        leader_wants
+        self.raft.as_leader().is_some_and(|leader| leader.wants_flush)
             || !server.out.messages.is_empty()
             || !server.out.promises.is_empty()
             || !server.out.reads.is_empty()
@@ -391,8 +389,10 @@ impl RawNode {
         let Written { number, mut promises, stable } = written;
         self.reported = number;
         let id = self.id();
-        for own in promises.extract_if(.., |promise| promise.to == id) {
-            self.believe(own);
+        if promises.iter().any(|promise| promise.to == id) {
+            for own in promises.extract_if(.., |promise| promise.to == id) {
+                self.believe(own);
+            }
         }
         if let Some(stable) = stable {
             self.on_stable(&stable);
@@ -439,18 +439,22 @@ impl RawNode {
     }
 
     fn on_stable(&mut self, stable: &Stable) {
-        let log = &mut self.raft.server.log;
+        let Raft { server, role } = &mut self.raft;
         // Since a change of term the entries may have been replaced, perhaps by others with the
         // same index and term that are still being written; a later report covers them (P7).
-        if stable.term == self.raft.server.term
+        if stable.term == server.term
             && let Some(last) = stable.last
         {
-            log.stable_to(last);
+            server.log.stable_to(last);
+            let index = server.log.stable();
+            if let Role::Leader(leader) = role {
+                replication::on_stable(server, leader, index);
+            }
         }
         if let Some(snapshot) = &stable.snapshot {
             let index = snapshot.last.index;
-            log.stable_snapshot_to(index);
-            log.applied_to(index, 0);
+            server.log.stable_snapshot_to(index);
+            server.log.applied_to(index, 0);
             self.raft.leave_joint_if_due(index);
         }
     }
@@ -464,8 +468,9 @@ impl RawNode {
     pub fn applied(&mut self, applied: Applied) -> Result<Option<ConfState>, ConfChangeError> {
         let Applied(mut apply) = applied;
         let mut result = Ok(None);
-        while let Some(switched) = self.apply_conf_change(&mut apply).transpose() {
-            result = result.and(switched.map(Some));
+        while apply.next_conf_change().is_some() {
+            let switched = self.apply_conf_change(&mut apply);
+            result = result.and_then(|before| Ok(switched?.or(before)));
         }
         let server = &mut self.raft.server;
         if let Some(last) = apply.entries.last() {

@@ -234,16 +234,10 @@ impl Apply {
 
     /// The next membership change that has not taken effect.
     pub(crate) fn next_conf_change(&self) -> Option<EntryRef<'_>> {
-        self.entries
-            .runs()
-            .iter()
-            .filter(|run| run.last().index > self.switched)
-            .flat_map(crate::entry::Run::iter)
-            .find(|e| {
-                e.id.index > self.switched
-                    && e.entry.kind != crate::entry::EntryKind::Normal
-                    && !self.refused.contains(&e.id.index)
-            })
+        let is_due = |change: &EntryRef<'_>| {
+            change.id.index > self.switched && !self.refused.contains(&change.id.index)
+        };
+        self.entries.runs().iter().find_map(|run| run.conf_changes().find(is_due))
     }
 
     /// "The state machine has done all of it."

@@ -81,24 +81,31 @@ pub(crate) fn append(
     leader.uncommitted_bytes += bytes;
     server.log.append_own(server.term, entries.iter_mut().map(std::mem::take));
     if server.config.eager_appends {
-        promise_own(server);
-    } else {
-        leader.unacknowledged = true;
+        // The acknowledgement of its own entries comes back when they are on its disk.
+        let index = server.log.last();
+        let reply = Body::AppendEntriesReply(AppendReply::Accepted { index });
+        server.promise(server.id(), server.term, reply);
     }
     Ok(server.last_id())
 }
 
-/// The leader's acknowledgement of its own entries, which comes back when they are on its disk.
-fn promise_own(server: &mut Server) {
-    let index = server.log.last();
-    let reply = Body::AppendEntriesReply(AppendReply::Accepted { index });
-    server.promise(server.id(), server.term, reply);
+/// The leader's own entries up to `index` are on its disk. That is its acknowledgement, without a
+/// message to itself for each write.
+pub(crate) fn on_stable(server: &mut Server, leader: &mut Leader, index: Index) {
+    if !server.config.eager_appends {
+        on_accepted(server, leader, server.id(), index);
+    }
 }
 
 // ---- Leader: sending ----
 
 /// An append to everybody: there are new entries, or a new commit index to tell.
 pub(crate) fn broadcast(server: &mut Server, leader: &mut Leader) {
+    if !server.config.eager_appends {
+        leader.wants_broadcast = true;
+        leader.wants_flush = true;
+        return;
+    }
     for at in 0..leader.progress.len() {
         let (id, _) = leader.progress.at(at);
         if id != server.id() {
@@ -127,23 +134,27 @@ pub(crate) fn request_append(
     }
 }
 
-/// What was put off until `ready()`: appends as the windows allow, one heartbeat for all reads,
-/// one acknowledgement for all own entries.
+/// What was put off until `ready()`: appends as the windows allow, one heartbeat for all reads.
 pub(crate) fn flush(server: &mut Server, leader: &mut Leader) {
-    if std::mem::take(&mut leader.unacknowledged) {
-        promise_own(server);
-    }
     if !std::mem::take(&mut leader.wants_flush) {
         return;
     }
     if leader.reads.take_wants_heartbeat() {
         broadcast_heartbeat(server, leader);
     }
+    let all = std::mem::take(&mut leader.wants_broadcast);
     for at in 0..leader.progress.len() {
         let (to, pr) = leader.progress.at_mut(at);
-        let wanted = std::mem::take(&mut pr.wanted);
-        if wanted != Wanted::Nothing && send(server, leader, to, wanted == Wanted::Any) {
-            while send(server, leader, to, false) {}
+        let own = std::mem::take(&mut pr.wanted);
+        if to == server.id() {
+            continue;
+        }
+        let wanted = if all { Wanted::Any } else { own };
+        if wanted == Wanted::Nothing || !send(server, leader, to, wanted == Wanted::Any) {
+            continue;
+        }
+        while leader.progress.at(at).1.next <= server.log.last() && send(server, leader, to, false)
+        {
         }
     }
 }
@@ -201,7 +212,7 @@ pub(crate) fn on_append(
     server: &mut Server,
     from: NodeId,
     prev: LogId,
-    entries: &Entries,
+    entries: Entries,
     commit: Index,
 ) -> Result<(), StepError> {
     let reply = if prev.index < server.log.committed() {
@@ -263,8 +274,11 @@ fn on_accepted(server: &mut Server, leader: &mut Leader, from: NodeId, index: In
         Flow::Replicate { inflights, .. } => inflights.free_to(index),
     }
     let is_other = from != server.id();
-    let can_bump = pr.can_bump_commit(server.log.committed());
-    if !commit_and_tell(server, leader) && is_other && can_bump && tells_commits(server, leader) {
+    let committed = server.log.committed();
+    let can_bump = pr.can_bump_commit(committed);
+    // Who acknowledges what is committed already cannot make a quorum for more.
+    let moved = index > committed && commit_and_tell(server, leader);
+    if !moved && is_other && can_bump && tells_commits(server, leader) {
         request_append(server, leader, from, true);
     }
     if is_other {

@@ -56,8 +56,8 @@ pub(crate) struct Leader {
     pub(crate) reads: Reads,
     /// An append or a heartbeat is wanted at the next `ready()`.
     pub(crate) wants_flush: bool,
-    /// Own entries were appended for which no acknowledgement is under way yet.
-    pub(crate) unacknowledged: bool,
+    /// That append is for everybody.
+    pub(crate) wants_broadcast: bool,
 }
 
 /// What a handler decides about the role.
@@ -168,7 +168,7 @@ impl Leader {
             uncommitted_bytes: 0,
             reads: Reads::default(),
             wants_flush: false,
-            unacknowledged: false,
+            wants_broadcast: false,
         }
     }
 }

@@ -158,7 +158,7 @@ impl Raft {
             Body::AppendEntries { prev, entries, commit } => {
                 server.election_elapsed = 0;
                 follower.leader = Some(from);
-                replication::on_append(server, from, prev, &entries, commit)?;
+                replication::on_append(server, from, prev, entries, commit)?;
             }
             Body::Heartbeat { commit, read } => {
                 server.election_elapsed = 0;

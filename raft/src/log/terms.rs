@@ -74,6 +74,9 @@ impl Terms {
             return None;
         }
         // Nearly every question is about the last run.
+        if let Some(run) = self.runs.back().filter(|run| run.index <= index) {
+            return Some(run.term);
+        }
         let run = self.runs.iter().rev().find(|run| run.index <= index);
         Some(run.map_or(self.compacted.term, |run| run.term))
     }
@@ -87,7 +90,7 @@ impl Terms {
     /// Adds entries `first..=last` of `term` at the end.
     pub(crate) fn append(&mut self, term: Term, first: Index, last: Index) {
         assert!(first == self.last + 1, "the log has no gap");
-        if self.last_id().term != term || self.runs.is_empty() {
+        if self.runs.back().is_none_or(|run| run.term != term) {
             assert!(term >= self.last_id().term, "terms never fall along the log");
             self.runs.push_back(LogId::new(term, first));
         }

@@ -37,7 +37,7 @@ fn log_after(compacted: LogId) -> Log {
 /// A log of entries of those terms from index 1 on, none of them written.
 fn log(terms: &[Term]) -> Log {
     let mut log = log_after(LogId::ZERO);
-    let appended = log.append(LogId::ZERO, &entries(1, terms), 0).expect("an empty log");
+    let appended = log.append(LogId::ZERO, entries(1, terms), 0).expect("an empty log");
     assert_eq!(appended, Appended::Matches(terms.len() as u64));
     log
 }
@@ -97,7 +97,7 @@ fn appending_replaces_from_the_first_difference() {
     for (first, terms, expected, unwritten) in cases {
         let mut log = stored(&[1, 2]);
         let prev = LogId::new(log.term(first - 1).expect("held"), first - 1);
-        let appended = log.append(prev, &entries(first, terms), 0).expect("nothing is committed");
+        let appended = log.append(prev, entries(first, terms), 0).expect("nothing is committed");
         assert_eq!(appended, Appended::Matches(first + terms.len() as u64 - 1));
         assert_eq!(all_terms(&log), expected);
         assert_eq!(log.take_unhanded().first(), Some(unwritten));
@@ -142,7 +142,7 @@ fn an_append_is_checked_then_taken_then_commits() {
         log.commit_to(1);
         let prev = LogId::new(prev.0, prev.1);
         let new = entries(prev.index + 1, terms);
-        let appended = log.append(prev, &new, commit).expect("no committed entry differs");
+        let appended = log.append(prev, new.clone(), commit).expect("no committed entry differs");
         assert_eq!(appended, result.map_or(Appended::Mismatch, Appended::Matches));
         assert_eq!(log.committed(), committed, "{terms:?} after {prev}, commit {commit}");
         for e in new.iter().filter(|_| result.is_some()) {
@@ -156,7 +156,7 @@ fn an_append_is_checked_then_taken_then_commits() {
 fn an_append_never_replaces_a_committed_entry() {
     let mut log = log(&[1, 2, 3]);
     log.commit_to(1);
-    let refused = log.append(LogId::ZERO, &entries(1, &[4]), 3);
+    let refused = log.append(LogId::ZERO, entries(1, &[4]), 3);
     assert_eq!(refused, Err(StepError::ConflictsWithCommitted { at: LogId::new(4, 1) }));
     assert_eq!(all_terms(&log), [1, 2, 3]);
 }
@@ -166,7 +166,7 @@ fn an_append_never_replaces_a_committed_entry() {
 fn a_delayed_append_truncates_nothing() {
     let mut log = log(&[1; 10]);
     log.take_unhanded();
-    let appended = log.append(LogId::new(1, 3), &entries(4, &[1, 1, 1]), 6).expect("held");
+    let appended = log.append(LogId::new(1, 3), entries(4, &[1, 1, 1]), 6).expect("held");
     assert_eq!(appended, Appended::Matches(6));
     assert_eq!(log.last(), 10);
     assert!(!log.has_unhanded(), "nothing is written again");
@@ -182,7 +182,7 @@ fn compaction_forgets_only_what_it_names() {
     assert_eq!((log.first(), log.last()), (5, 6));
     assert_eq!((log.term(3), log.term(4), log.term(6)), (None, Some(2), Some(3)));
     assert!(log.matches(LogId::new(2, 4)) && log.matches(LogId::new(3, 5)));
-    log.append(LogId::new(3, 6), &entries(7, &[3]), 0).expect("at the end");
+    log.append(LogId::new(3, 6), entries(7, &[3]), 0).expect("at the end");
     assert_eq!(log.last(), 7);
     assert_eq!(ids(&log.take_unhanded()), [(7, 3)]);
 }
@@ -235,7 +235,7 @@ fn only_committed_and_stable_entries_are_handed_out() {
 fn nothing_is_applied_while_a_snapshot_is_pending() {
     let mut log = log(&[1; 3]);
     log.restore(snapshot(1, 5));
-    log.append(LogId::new(1, 5), &entries(6, &[1]), 6).expect("after the snapshot");
+    log.append(LogId::new(1, 5), entries(6, &[1]), 6).expect("after the snapshot");
     assert_eq!(log.committed(), 6);
     assert!(!log.has_next_apply(true));
     assert!(log.take_next_apply(true).expect("nothing").is_empty());
@@ -250,7 +250,7 @@ fn what_is_outstanding_is_bounded() {
     let one = entries(1, &[1]).size();
     let quota = |bytes_max| {
         let mut log = Log::new(Terms::new(LogId::ZERO), Box::new(MemStorage::default()), bytes_max);
-        log.append(LogId::ZERO, &entries(1, &[1; 9]), 9).expect("an empty log");
+        log.append(LogId::ZERO, entries(1, &[1; 9]), 9).expect("an empty log");
         log
     };
     let take = |log: &mut Log| ids(&log.take_next_apply(true).expect("in memory")).len();
@@ -285,10 +285,10 @@ fn what_is_outstanding_is_bounded() {
 fn each_entry_is_handed_out_to_be_written_once() {
     let mut log = stored(&[1, 2]);
     assert!(!log.has_unhanded() && log.take_unhanded().is_empty());
-    log.append(LogId::new(2, 2), &entries(3, &[2, 2]), 0).expect("at the end");
+    log.append(LogId::new(2, 2), entries(3, &[2, 2]), 0).expect("at the end");
     assert_eq!(ids(&log.take_unhanded()), [(3, 2), (4, 2)]);
     assert!(!log.has_unhanded() && log.has_unstable());
-    log.append(LogId::new(2, 4), &entries(5, &[3]), 0).expect("at the end");
+    log.append(LogId::new(2, 4), entries(5, &[3]), 0).expect("at the end");
     assert_eq!(ids(&log.take_unhanded()), [(5, 3)], "only what is new");
 
     log.restore(snapshot(4, 9));
@@ -311,7 +311,7 @@ fn what_is_replaced_is_written_again() {
         let mut log = log(&[1; 5]);
         log.take_unhanded();
         log.stable_to(LogId::new(1, 3));
-        log.append(prev, &entries(prev.index + 1, &terms), 0).expect("nothing is committed");
+        log.append(prev, entries(prev.index + 1, &terms), 0).expect("nothing is committed");
         assert_eq!(ids(&log.take_unhanded()), handed_again);
         assert!(log.stable() <= prev.index, "what replaced it is not on disk");
         assert_eq!(log.stable(), prev.index.min(3));
@@ -367,7 +367,7 @@ fn reports_from_before_a_snapshot_are_ignored() {
     ] {
         let mut log = log(&[1; 7]);
         log.restore(snapshot(2, 5));
-        log.append(LogId::new(2, 5), &entries(6, &terms), 0).expect("after the snapshot");
+        log.append(LogId::new(2, 5), entries(6, &terms), 0).expect("after the snapshot");
         log.take_unhanded();
         log.stable_to(LogId::new(id.0, id.1));
         assert_eq!(log.stable(), stable, "{terms:?} {id:?}");
@@ -412,7 +412,7 @@ fn ranges_that_begin_before_the_log_are_errors() {
 #[test]
 fn terms_are_known_from_the_position_before_the_log_on() {
     let mut log = log_after(LogId::new(1, 100));
-    log.append(LogId::new(1, 100), &entries(101, &[1, 2, 3]), 0).expect("at the end");
+    log.append(LogId::new(1, 100), entries(101, &[1, 2, 3]), 0).expect("at the end");
     let cases = [(99, None), (100, Some(1)), (101, Some(1)), (103, Some(3)), (104, None)];
     for (index, term) in cases {
         assert_eq!(log.term(index), term, "{index}");
@@ -431,7 +431,7 @@ fn a_range_may_span_the_disk_and_the_tail() {
     let mut log = stored(&[1, 1, 1, 1, 1]);
     log.commit_to(5);
     log.applied_to(5, 0);
-    log.append(LogId::new(1, 5), &entries(6, &[2, 2, 2]), 0).expect("at the end");
+    log.append(LogId::new(1, 5), entries(6, &[2, 2, 2]), 0).expect("at the end");
     let one = entries(1, &[1]).size();
     let cases = [
         // range, limit in entries → last

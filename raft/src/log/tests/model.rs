@@ -216,7 +216,8 @@ impl Twins {
             return Ok(()); // Answered without looking at the log.
         }
         let held = prev.index <= self.last() && self.id(prev.index) == prev;
-        let appended = self.log.append(prev, &new, commit).expect("what is committed is shared");
+        let appended =
+            self.log.append(prev, new.clone(), commit).expect("what is committed is shared");
         if !held {
             prop_assert_eq!(appended, Appended::Mismatch);
             return Ok(());

@@ -218,10 +218,10 @@ impl std::error::Error for NotConsecutive {}
 /// Consecutive entries of any terms: runs that follow each other, terms never falling.
 ///
 /// Nearly always one run, which is kept without an allocation.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub struct Entries(Runs);
 
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 enum Runs {
     #[default]
     None,
@@ -246,14 +246,11 @@ impl Entries {
         {
             return Err(NotConsecutive);
         }
-        self.0 = match std::mem::take(&mut self.0) {
-            Runs::None => Runs::One(run),
-            Runs::One(one) => Runs::Many(vec![one, run]),
-            Runs::Many(mut many) => {
-                many.push(run);
-                Runs::Many(many)
-            }
-        };
+        match &mut self.0 {
+            Runs::None => self.0 = Runs::One(run),
+            Runs::One(one) => self.0 = Runs::Many(vec![one.clone(), run]),
+            Runs::Many(many) => many.push(run),
+        }
         Ok(())
     }
 
@@ -267,14 +264,13 @@ impl Entries {
         }
     }
 
-    /// The runs, in order, moved out.
-    pub(crate) fn into_runs(self) -> impl Iterator<Item = Run> {
-        let (one, many) = match self.0 {
-            Runs::None => (None, Vec::new()),
-            Runs::One(run) => (Some(run), Vec::new()),
-            Runs::Many(runs) => (None, runs),
-        };
-        one.into_iter().chain(many)
+    /// Gives the runs, in order, to `take`.
+    pub(crate) fn for_each_run(self, mut take: impl FnMut(Run)) {
+        match self.0 {
+            Runs::None => {}
+            Runs::One(run) => take(run),
+            Runs::Many(runs) => runs.into_iter().for_each(take),
+        }
     }
 
     /// Whether there is no entry.
@@ -334,6 +330,20 @@ impl Entries {
         part
     }
 
+    /// Drops the entries before `from`; the buffer stays.
+    pub(crate) fn drop_before(&mut self, from: Index) {
+        let Runs::Many(runs) = &mut self.0 else {
+            *self = self.slice(from..Index::MAX);
+            return;
+        };
+        runs.drain(..runs.partition_point(|run| run.end() <= from));
+        if let Some(first) = runs.first_mut()
+            && let Some(rest) = first.slice(from..Index::MAX)
+        {
+            *first = rest;
+        }
+    }
+
     /// The longest beginning within `bytes_max`, as [`Entry::size`] counts, but at least one entry.
     #[must_use]
     pub fn limit(self, bytes_max: u64) -> Entries {
@@ -364,6 +374,14 @@ impl Entries {
         self.runs().iter().flat_map(Run::iter)
     }
 }
+
+impl PartialEq for Entries {
+    fn eq(&self, other: &Entries) -> bool {
+        self.runs() == other.runs()
+    }
+}
+
+impl Eq for Entries {}
 
 impl From<Run> for Entries {
     fn from(run: Run) -> Entries {

@@ -201,10 +201,10 @@ impl Log {
     /// The first of `entries` that this log does not have.
     fn first_difference(&self, entries: &Entries) -> Option<LogId> {
         entries.runs().iter().find_map(|run| {
-            let held = (run.first()..=run.last().index.min(self.last()))
-                .take_while(|index| self.matches(LogId::new(run.term(), *index)))
-                .count() as u64;
-            (held < run.len() as u64).then(|| LogId::new(run.term(), run.first() + held))
+            let here = run.first()..run.end().min(self.last() + 1);
+            let differs = |index: &Index| !self.matches(LogId::new(run.term(), *index));
+            let index = here.clone().find(differs).unwrap_or(here.end.max(run.first()));
+            (index < run.end()).then(|| LogId::new(run.term(), index))
         })
     }
 
@@ -215,10 +215,12 @@ impl Log {
         if from <= self.last() {
             self.truncate(from);
         }
-        for run in entries.into_runs().filter_map(|run| run.after(from)) {
-            self.terms.append(run.term(), run.first(), run.last().index);
-            self.tail.push_back(run);
-        }
+        entries.for_each_run(|run| {
+            if let Some(run) = run.after(from) {
+                self.terms.append(run.term(), run.first(), run.last().index);
+                self.tail.push_back(run);
+            }
+        });
     }
 
     fn truncate(&mut self, from: Index) {

@@ -115,14 +115,13 @@ impl Raft {
         }
     }
 
-    /// Offers one entry; what [`Raft::propose`] does, without a vector.
-    pub(crate) fn propose_one(&mut self, mut entry: Entry) -> Result<Proposed, ProposeError> {
+    /// Offers one command; what [`Raft::propose`] does, without a vector.
+    pub(crate) fn propose_one(&mut self, data: Bytes) -> Result<Proposed, ProposeError> {
         match &mut self.role {
             Role::Leader(leader) => {
-                let entries = std::slice::from_mut(&mut entry);
-                replication::propose(&mut self.server, leader, entries).map(Proposed::Appended)
+                replication::propose_one(&mut self.server, leader, data).map(Proposed::Appended)
             }
-            _ => self.propose(vec![entry]),
+            _ => self.propose(vec![Entry::normal(data)]),
         }
     }
 

@@ -180,7 +180,7 @@ impl RawNode {
     /// # Errors
     /// If it was not taken: it will never have an effect.
     pub fn propose(&mut self, data: Bytes) -> Result<Proposed, ProposeError> {
-        let proposed = self.raft.propose_one(Entry::normal(data));
+        let proposed = self.raft.propose_one(data);
         self.observe();
         proposed
     }
@@ -313,23 +313,28 @@ impl RawNode {
         let changed = soft_state != self.soft_state;
         self.soft_state = soft_state;
         self.raft.server.is_warm = true;
-        let write = self.next_write();
-        let server = &mut self.raft.server;
-        // Entries that cannot be read now are handed out by a later call.
-        let apply = server.log.take_next_apply(server.config.apply_unpersisted).ok();
-        let apply = apply.filter(|entries| !entries.is_empty());
         let ready = Ready {
-            messages: server.out.take_messages(),
-            write,
-            apply: apply.map(|entries| Apply { entries, switched: 0, refused: Vec::new() }),
-            reads: std::mem::take(&mut server.out.reads),
+            messages: self.raft.server.out.take_messages(),
+            reads: std::mem::take(&mut self.raft.server.out.reads),
             soft_state: changed.then_some(soft_state),
+            write: self.next_write(),
+            apply: self.next_apply(),
         };
         self.observe();
         if let Some(tracing) = &mut self.tracing {
             tracing.sent(&ready.messages);
         }
         ready
+    }
+
+    fn next_apply(&mut self) -> Option<Apply> {
+        let server = &mut self.raft.server;
+        if !server.log.has_next_apply(server.config.apply_unpersisted) {
+            return None;
+        }
+        // Entries that cannot be read now are handed out by a later call.
+        let entries = server.log.take_next_apply(server.config.apply_unpersisted).ok()?;
+        Some(Apply { entries, switched: 0, refused: Vec::new() })
     }
 
     fn next_write(&mut self) -> Option<Write> {

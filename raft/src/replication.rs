@@ -18,6 +18,8 @@
 //! nextIndex and matchIndex; if it fails because of log inconsistency: decrement nextIndex and
 //! retry" ([`on_append_reply`]).
 
+use bytes::Bytes;
+
 use crate::commit;
 use crate::entry::{Entries, Entry, EntryKind};
 use crate::error::{ProposeError, StepError};
@@ -40,12 +42,7 @@ pub(crate) fn propose(
     leader: &mut Leader,
     entries: &mut [Entry],
 ) -> Result<LogId, ProposeError> {
-    if leader.progress.get(server.id()).is_none() {
-        return Err(ProposeError::Removed);
-    }
-    if leader.transferee.is_some() {
-        return Err(ProposeError::Transferring);
-    }
+    takes_proposals(server, leader)?;
     let pending_before = leader.pending_conf_index;
     for (entry, index) in entries.iter_mut().zip(server.log.last() + 1..) {
         if entry.kind == EntryKind::Normal {
@@ -58,7 +55,8 @@ pub(crate) fn propose(
             *entry = Entry::default();
         }
     }
-    let appended = append(server, leader, entries);
+    let bytes = entries.iter().map(|entry| entry.data.len() as u64).sum();
+    let appended = append(server, leader, bytes, entries.iter_mut().map(std::mem::take));
     match appended {
         Ok(_) => broadcast(server, leader),
         Err(_) => leader.pending_conf_index = pending_before,
@@ -66,20 +64,43 @@ pub(crate) fn propose(
     appended
 }
 
-/// Appends to the leader's own log, unless too much is uncommitted already. One proposal is always
-/// taken when nothing else is outstanding, and an empty one in any case.
+/// One command of a client, at the leader: what [`propose`] does, without looking for changes.
+pub(crate) fn propose_one(
+    server: &mut Server,
+    leader: &mut Leader,
+    data: Bytes,
+) -> Result<LogId, ProposeError> {
+    takes_proposals(server, leader)?;
+    let appended = append(server, leader, data.len() as u64, [Entry::normal(data)])?;
+    broadcast(server, leader);
+    Ok(appended)
+}
+
+fn takes_proposals(server: &Server, leader: &Leader) -> Result<(), ProposeError> {
+    if leader.progress.get(server.id()).is_none() {
+        return Err(ProposeError::Removed);
+    }
+    if leader.transferee.is_some() {
+        return Err(ProposeError::Transferring);
+    }
+    Ok(())
+}
+
+/// Appends to the leader's own log entries with that many payload bytes, unless too much is
+/// uncommitted already. One proposal is always taken when nothing else is outstanding, and an empty
+/// one in any case.
 pub(crate) fn append(
     server: &mut Server,
     leader: &mut Leader,
-    entries: &mut [Entry],
+    bytes: u64,
+    entries: impl IntoIterator<Item = Entry>,
 ) -> Result<LogId, ProposeError> {
-    let bytes: u64 = entries.iter().map(|entry| entry.data.len() as u64).sum();
     let outstanding = leader.uncommitted_bytes;
     if outstanding > 0 && bytes > 0 && outstanding + bytes > server.config.uncommitted_bytes_max {
         return Err(ProposeError::TooMuchUncommitted);
     }
     leader.uncommitted_bytes += bytes;
-    server.log.append_own(server.term, entries.iter_mut().map(std::mem::take));
+    server.log.append_own(server.term, entries);
     if server.config.eager_appends {
         // The acknowledgement of its own entries comes back when they are on its disk.
         let index = server.log.last();

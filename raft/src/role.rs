@@ -136,7 +136,7 @@ impl Raft {
         let server = &mut self.server;
         server.enter_term(server.term);
         let mut leader = Leader::new(server);
-        let noop = replication::append(server, &mut leader, &mut [Entry::default()]);
+        let noop = replication::append(server, &mut leader, 0, [Entry::default()]);
         noop.expect("an empty entry is never too large");
         replication::broadcast(server, &mut leader);
         self.role = Role::Leader(Box::new(leader));

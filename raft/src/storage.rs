@@ -114,16 +114,15 @@ impl MemStorage {
     /// # Panics
     /// If they would leave a gap.
     pub fn append(&self, entries: &Entries) {
-        let mut log = self.log();
-        let entries = entries.slice(log.terms.compacted().index + 1..Index::MAX);
-        let Some(first) = entries.first() else { return };
-        if first <= log.terms.last() {
-            log.terms.truncate(first);
-            log.entries = log.entries.slice(0..first);
-        }
-        for run in entries.runs() {
+        let log = &mut *self.log();
+        let first = log.terms.compacted().index + 1;
+        for run in entries.runs().iter().filter_map(|run| run.slice(first..Index::MAX)) {
+            if run.first() <= log.terms.last() {
+                log.terms.truncate(run.first());
+                log.entries = log.entries.slice(0..run.first());
+            }
             log.terms.append(run.term(), run.first(), run.last().index);
-            log.entries.push(run.clone()).expect("a log has no gaps");
+            log.entries.push(run).expect("a log has no gaps");
         }
     }
 
@@ -160,7 +159,7 @@ impl MemStorage {
         }
         let term = log.terms.get(to).ok_or(StorageError::Unavailable)?;
         log.terms.compact(LogId::new(term, to));
-        log.entries = log.entries.slice(to + 1..Index::MAX);
+        log.entries.drop_before(to + 1);
         Ok(())
     }
 }

@@ -38,7 +38,7 @@
 //! | snapshots | `snapshot` | `snapshot` | §7 |
 //! | reads without writing | `read` | `read` | §8, T§6.4 |
 //! | handing over leadership; a leader whose disk stands still | `transfer`, `stall` | `transfer` | T§3.10 |
-//! | the contract with the application; starting again | [`ready`], `raw_node` | `ready` | T§10.2 |
+//! | the contract with the application; starting again | [`ready`], `raw_node`, `reports` | `ready` | T§10.2 |
 //! | Figure 3 as code; watching a server | `invariants`, [`trace`] | – | §5.4.3 |
 //!
 //! To follow an election: `RawNode::tick` → `election::tick` → `election::campaign` →
@@ -146,6 +146,7 @@ mod raft;
 mod raw_node;
 mod read;
 mod replication;
+mod reports;
 mod role;
 mod server;
 mod snapshot;

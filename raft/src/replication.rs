@@ -283,7 +283,12 @@ pub(crate) fn on_append_reply(
 
 fn on_accepted(server: &mut Server, leader: &mut Leader, from: NodeId, index: Index) {
     let Some(pr) = leader.progress.get_mut(from) else { return };
-    let is_news = pr.acknowledge(index) || (pr.matched == index && pr.is_probing());
+    // A repeated acknowledgement ends a probe, if what follows is there to be sent. Of somebody who
+    // lacks compacted entries it is only an answer to an old leader, which knows nothing of the
+    // log: taken for more it would undo what a rejection found, and ask for a snapshot. (Deviation
+    // from etcd, which sends one.)
+    let ends_probe = pr.matched == index && pr.is_probing() && index + 1 >= server.log.first();
+    let is_news = pr.acknowledge(index) || ends_probe;
     if !is_news {
         return;
     }

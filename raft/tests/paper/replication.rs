@@ -256,6 +256,25 @@ fn a_rejection_moves_next_back_until_the_logs_match() {
     assert_eq!(node.progress(2).matched, 4);
 }
 
+/// What an old leader is told (index 0: only the term) says nothing of the log, so it does not undo
+/// what a rejection has found: with compacted entries the follower would wait for a snapshot that
+/// it does not need, for ever if none can be made. (Found by the simulator, seed 645.)
+#[test]
+fn an_answer_to_an_old_leader_does_not_end_a_probe() {
+    let setup = server(1, &[1, 2, 3]).after((1, 5)).log(&[1, 1]).term(1).commit(5);
+    let mut node = setup.lead();
+    assert_eq!(node.raw.last(), LogId::new(2, 8));
+    // Both arrive before the leader has time to do anything.
+    node.take(rejected(2, 1, 2, 7, (1, 6)));
+    node.take(accepted(2, 1, 2, 0));
+    let sent = node.settle();
+    let appends = bodies_to(&sent, 2);
+    let [Body::AppendEntries { prev, entries, .. }] = &appends[..] else {
+        panic!("one append, not {appends:?}");
+    };
+    assert_eq!((*prev, entries.len()), (LogId::new(1, 6), 2), "from where the logs agree");
+}
+
 /// The follower includes the term of the conflicting entry, so that one AppendEntries is needed
 /// for each term with conflicts, rather than one for each entry. (R7.)
 #[test]

@@ -138,14 +138,16 @@ impl<M: Machine> Applier<M> {
     fn apply(&mut self, region: RegionId, apply: Apply) -> Option<AppliedReport> {
         let state = self.regions.get_mut(&region).filter(|_| !self.is_halted)?;
         let entries = apply.entries();
+        if let Some(first) = entries.first() {
+            assert_eq!(first, state.applied + 1, "entries are applied in order, each once");
+        }
         let effects = self.machine.apply(region, entries);
         if effects.halt.is_some() {
             self.is_halted = true;
             let durable = state.durable;
             return Some(AppliedReport { region, applied: None, effects, durable });
         }
-        if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
-            assert_eq!(first, state.applied + 1, "entries are applied in order, each once");
+        if let Some(last) = entries.last() {
             state.applied = last.index;
         }
         while let Some(due) = state.held.first_entry().filter(|e| *e.key() <= state.applied) {
@@ -234,5 +236,105 @@ impl<M: Machine> Applier<M> {
 pub(crate) fn refuse_all<C: Callback>(callbacks: Vec<C>, why: &Refusal) {
     for callback in callbacks {
         callback.refuse(why.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::region::StoreId;
+    use crate::testing::{Answers, Outcome, Toy, ToyCheckpoint};
+
+    const R1: RegionId = RegionId::FIRST;
+
+    fn applier() -> (Applier<Toy>, Answers) {
+        let mut applier = Applier::new(Toy::open(&ToyCheckpoint::default(), 100), 3);
+        applier.create(Region::first(&[StoreId(1)]));
+        (applier, Answers::default())
+    }
+
+    fn read(
+        applier: &mut Applier<Toy>,
+        answers: &Answers,
+        id: u64,
+        region: RegionId,
+        index: Index,
+    ) {
+        let queries = vec![answers.asker(id)];
+        applier.run(Task::Read { region, index, queries }, &mut Vec::new());
+    }
+
+    /// The store's own core hands entries out; here a group of one, whose entries commit at once.
+    fn applies(count: usize) -> Vec<Apply> {
+        let id = raft::NodeId::new(1).expect("not zero");
+        let storage = raft::MemStorage::with_conf_state(raft::ConfState::of_voters([id]));
+        let mut raw = raft::RawNode::new(raft::Config::new(id), Box::new(storage.clone()))
+            .expect("a new group");
+        raw.campaign();
+        let mut applies = Vec::new();
+        while applies.len() < count {
+            let ready = raw.ready();
+            if let Some(write) = ready.write {
+                storage.append(write.entries());
+                assert!(raw.persisted(write.synced()).is_empty(), "nobody else is there");
+            }
+            if let Some(apply) = ready.apply {
+                applies.push(apply);
+                raw.propose(Bytes::new()).expect("it leads");
+            }
+        }
+        applies
+    }
+
+    #[test]
+    fn a_read_waits_for_its_index_or_its_deadline() {
+        let (mut applier, answers) = applier();
+        let mut reports = Vec::new();
+        read(&mut applier, &answers, 0, R1, 0);
+        assert_eq!(answers.of(0), Some(Outcome::Read(0)), "nothing to wait for");
+        for (id, index) in [(1, 1), (2, 2), (3, 9)] {
+            read(&mut applier, &answers, id, R1, index);
+        }
+        assert_eq!((applier.held(), answers.len()), (3, 1));
+        for (apply, answered) in applies(2).into_iter().zip([2, 3]) {
+            applier.run(Task::Apply { region: R1, apply }, &mut reports);
+            assert_eq!(answers.len(), answered);
+        }
+        assert_eq!(answers.of(2), Some(Outcome::Read(0)));
+        (0..3).for_each(|_| applier.tick(0, &mut reports));
+        assert_eq!(answers.of(3), Some(Outcome::Refused(Refusal::Timeout)));
+        assert_eq!((applier.held(), applier.applied(R1)), (0, Some(2)));
+        read(&mut applier, &answers, 4, RegionId(9), 1);
+        let unknown = Refusal::RegionNotFound(RegionId(9));
+        assert_eq!(answers.of(4), Some(Outcome::Refused(unknown)));
+        read(&mut applier, &answers, 5, R1, 3);
+        applier.shut_down();
+        assert_eq!(answers.of(5), Some(Outcome::Refused(Refusal::ShuttingDown)));
+    }
+
+    #[test]
+    fn a_checkpoint_is_reported_once() {
+        let (mut applier, _) = applier();
+        let mut reports = Vec::new();
+        for apply in applies(1) {
+            applier.run(Task::Apply { region: R1, apply }, &mut reports);
+        }
+        assert_eq!(reports.pop().expect("applied").durable, 0);
+        applier.tick(99, &mut reports);
+        assert!(reports.is_empty(), "the log has not grown enough for one");
+        applier.tick(100, &mut reports);
+        assert_eq!(reports.pop().expect("news").durable, 1);
+        applier.tick(199, &mut reports);
+        assert!(reports.is_empty(), "counted from the last one on");
+    }
+
+    #[test]
+    #[should_panic(expected = "entries are applied in order, each once")]
+    fn entries_are_applied_in_order() {
+        let (mut applier, _) = applier();
+        let last = applies(2).pop().expect("two");
+        applier.run(Task::Apply { region: R1, apply: last }, &mut Vec::new());
     }
 }

@@ -39,6 +39,10 @@ struct Compaction {
     unwritten: Option<LogId>,
 }
 
+/// Members outside of the region whose store is remembered, the latest first: as many as a change
+/// of membership may add, and no more because somebody makes ids up.
+const SEEN_MAX: usize = 16;
+
 /// A peer.
 pub(crate) struct Peer<M: Machine> {
     region: Arc<Region>,
@@ -130,7 +134,8 @@ impl<M: Machine> Peer<M> {
     pub(crate) fn step(&mut self, from: StoreId, message: Message) -> Result<(), StepError> {
         if self.region.peer(message.from).is_none() {
             self.seen.retain(|(id, _)| *id != message.from);
-            self.seen.push((message.from, from));
+            self.seen.truncate(SEEN_MAX - 1);
+            self.seen.insert(0, (message.from, from));
         }
         self.raw.step(message)
     }

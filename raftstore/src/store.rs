@@ -315,10 +315,17 @@ impl<M: Machine> Store<M> {
         for region in dirty.drain(..) {
             let Some(peer) = self.peers.get_mut(&region) else { continue };
             peer.is_dirty = false;
+            let before = (self.outgoing.len(), ready.tasks.len(), ready.roles.len());
             let write = peer.ready(self.now, &mut self.outgoing, ready);
+            let after = (self.outgoing.len(), ready.tasks.len(), ready.roles.len());
+            let moved = write.is_some() || before != after;
             self.note_unwritten(region);
             groups.extend(write);
-            self.refresh(region);
+            // A group whose log cannot be read has something to hand out and cannot; it is asked
+            // again after the next input or tick.
+            if moved {
+                self.refresh(region);
+            }
         }
         if self.dirty.is_empty() {
             self.dirty = dirty;

@@ -23,6 +23,9 @@
 //! With [`SyncMode::Inline`] the loop does it itself: two hand-overs less, which a single client
 //! notices, but nothing else happens meanwhile.
 //!
+//! **A full disk** is no failure: what cannot be written waits, and with it everything that rests
+//! on it, until there is room.
+//!
 //! **Failure.** A failed append or sync, a machine that cannot go on, or a thread that panics ends
 //! the store: nothing is acknowledged any more, everybody who waits is told that the fate of their
 //! command is unknown, and the owner sees why in [`NodeHandle::wait`]. Nothing is tried again

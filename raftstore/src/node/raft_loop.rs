@@ -8,6 +8,8 @@ use super::apply::Work;
 use super::shared::{Input, Shared};
 use super::threads::{Workers, Writer};
 use super::{NodeConfig, NodeError};
+use raft::ReadMode;
+
 use crate::applier::Task;
 use crate::batch::Batch;
 use crate::codec::message::PeerMessage;
@@ -16,9 +18,7 @@ use crate::region::StoreId;
 use crate::store::{Ready, Store};
 use crate::transport::Packet;
 use crate::transport::queue::Woken;
-
-/// Rounds before the loop looks at its inbox again.
-const ROUNDS_MAX: usize = 64;
+use crate::wal::WalError;
 
 /// What the loop's thread owns.
 pub(super) struct RaftLoop<M: Machine> {
@@ -63,6 +63,7 @@ impl<M: Machine> RaftLoop<M> {
             let now = Instant::now();
             if now >= self.next_tick {
                 self.tick(now);
+                self.write_backlog()?;
             }
             let mut bytes = 0;
             for input in inputs.drain(..) {
@@ -81,11 +82,21 @@ impl<M: Machine> RaftLoop<M> {
 
     fn tick(&mut self, now: Instant) {
         self.next_tick += self.config.tick;
+        self.store.tick();
+        // The process was stopped, or starved. Time that nobody could use does not count, but for
+        // a lease, which the others think is over by now.
+        if self.config.store.read_mode == ReadMode::Lease {
+            let lease = self.config.store.election_ticks;
+            for _ in 0..lease {
+                if self.next_tick <= now {
+                    self.next_tick += self.config.tick;
+                    self.store.tick();
+                }
+            }
+        }
         if self.next_tick <= now {
-            // The process was stopped, or starved. Time that nobody could use does not count.
             self.next_tick = now + self.config.tick;
         }
-        self.store.tick();
         // It may have come to lead since it began to stop.
         if self.stop_by.is_some() {
             self.store.resign();
@@ -143,22 +154,17 @@ impl<M: Machine> RaftLoop<M> {
         Ok(0)
     }
 
-    /// Rounds until the store has nothing to hand out. A group whose log cannot be read for now
-    /// has something to do and cannot do it; it is not asked again before the next input.
+    /// Rounds until the store has nothing to hand out.
     fn rounds(&mut self) -> Result<(), NodeError> {
-        for _ in 0..ROUNDS_MAX {
-            if !self.store.has_ready() || !self.round()? {
-                break;
-            }
+        while self.store.has_ready() {
+            self.round()?;
         }
         self.shared.pending.store(self.store.pending(), Ordering::Relaxed);
         Ok(())
     }
 
-    /// One round. Whether anything came of it.
-    fn round(&mut self) -> Result<bool, NodeError> {
+    fn round(&mut self) -> Result<(), NodeError> {
         self.store.ready(&mut self.ready);
-        let moved = !self.ready.is_empty();
         self.send();
         self.apply();
         if !self.ready.roles.is_empty() {
@@ -169,7 +175,7 @@ impl<M: Machine> RaftLoop<M> {
         if let Some(batch) = self.ready.batch.take() {
             self.write(batch)?;
         }
-        Ok(moved)
+        Ok(())
     }
 
     /// Passes the round's tasks on.
@@ -202,10 +208,9 @@ impl<M: Machine> RaftLoop<M> {
 
     fn write(&mut self, batch: Batch) -> Result<(), NodeError> {
         match &mut self.workers.writer {
-            Writer::Inline(log) => {
-                log.write(std::slice::from_ref(&batch), &self.shared.counts)?;
-                self.store.persisted(batch.synced());
-                log.collect()?;
+            Writer::Inline(_, backlog) => {
+                backlog.push(batch);
+                self.write_backlog()?;
             }
             // With nothing to write and nothing before it, there is nothing to wait for.
             Writer::Thread(_) if !batch.has_record() && self.store.batches_in_flight() == 1 => {
@@ -214,6 +219,24 @@ impl<M: Machine> RaftLoop<M> {
             Writer::Thread(writer) => {
                 // If the thread has ended, why is on its way; nothing is acknowledged meanwhile.
                 let _ = writer.queue.push(batch);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes in this thread. On a full disk the batches wait for the next batch or tick.
+    fn write_backlog(&mut self) -> Result<(), NodeError> {
+        let counts = &self.shared.counts;
+        if let Writer::Inline(log, backlog) = &mut self.workers.writer
+            && !backlog.is_empty()
+        {
+            match backlog.write(log, counts) {
+                Ok(written) => {
+                    written.into_iter().for_each(|batch| self.store.persisted(batch));
+                    log.collect(counts)?;
+                }
+                Err(WalError::Full { .. }) => {}
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(())

@@ -93,6 +93,8 @@ pub struct NodeCounters {
     pub syncs: u64,
     /// Bytes appended to the log.
     pub log_bytes: u64,
+    /// There is no room for the log right now: writes wait.
+    pub is_disk_full: bool,
     /// Commands and reads refused because too much was waiting.
     pub busy: u64,
     /// Raft messages that found a full inbox, here or at another store, or no connection.
@@ -107,6 +109,7 @@ pub(super) struct Counts {
     pub(super) log_bytes: AtomicU64,
     /// The log will need another segment before long.
     pub(super) wants_segment: AtomicBool,
+    pub(super) is_disk_full: AtomicBool,
     pub(super) busy: AtomicU64,
     pub(super) messages_dropped: AtomicU64,
 }
@@ -220,6 +223,7 @@ impl<M: Machine> Shared<M> {
             appends: load(&self.counts.appends),
             syncs: load(&self.counts.syncs),
             log_bytes: load(&self.counts.log_bytes),
+            is_disk_full: self.counts.is_disk_full.load(Ordering::Relaxed),
             busy: load(&self.counts.busy),
             messages_dropped: load(&self.counts.messages_dropped),
         }

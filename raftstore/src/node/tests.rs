@@ -18,6 +18,7 @@ use crate::region::{Epoch, StoreId};
 use crate::store::RegionStatus;
 use crate::testing::{Answers, Asker, Outcome, Toy, ToyCheckpoint};
 use crate::transport::local::Network;
+use crate::transport::tcp::{TcpConfig, TcpTransport};
 use crate::transport::{Packet, SendError};
 use crate::wal::WalOptions;
 
@@ -78,6 +79,11 @@ impl Cluster {
     }
 
     fn start(&mut self, id: StoreId) {
+        let transport = self.network.transport(id);
+        self.start_with(id, transport);
+    }
+
+    fn start_with(&mut self, id: StoreId, transport: Arc<dyn Transport>) {
         let place = &self.places[&id];
         let identity = Identity { store: id, cluster: ClusterId(1), generation: id.0 };
         let options = WalOptions { segment_bytes: 1 << 20 };
@@ -88,7 +94,6 @@ impl Cluster {
         (self.set)(&mut config);
         let machine = Toy::open(&place.checkpoint, 0);
         let log = OpenLog::wal(wal, recovered.groups);
-        let transport = self.network.transport(id);
         let node = NodeHandle::start(config, machine, Region::first(&STORES), log, transport);
         self.nodes.insert(id, node.expect("starts"));
     }
@@ -279,6 +284,60 @@ fn a_failed_sync_ends_the_store_and_nobody_else() {
         cluster.must_apply(&rest, "last");
         cluster.finish();
     }
+}
+
+/// W16, W17: a full disk costs no acknowledgement and no store; it goes on when there is room.
+#[test]
+fn a_full_disk_is_waited_for() {
+    for sync in [SyncMode::Writer, SyncMode::Inline] {
+        let drives: [SimDisk; 3] = std::array::from_fn(|n| SimDisk::new(n as u64));
+        let places = [0, 1, 2].map(|n| Place::simulated(&drives[n]));
+        let cluster = Cluster::new(places, move |config| config.sync = sync);
+        let leader = cluster.must_apply(&STORES, "first");
+        drives.iter().for_each(|drive| drive.set_capacity(Some(drive.used())));
+        // More than the segments there are can take.
+        let body = "x".repeat(100 << 10);
+        let ids: Vec<_> = (0..100).map(|_| cluster.propose(leader, &body)).collect();
+        wait("the disks to be full", || {
+            cluster.nodes[&leader].counters().is_disk_full.then_some(())
+        });
+        assert_eq!(cluster.answers.of(*ids.last().expect("some")), None, "{sync:?}");
+        drives.iter().for_each(|drive| drive.set_capacity(None));
+        for id in ids {
+            assert!(matches!(cluster.answers.wait(id), Outcome::Applied(_)), "{sync:?}");
+        }
+        cluster.finish();
+    }
+}
+
+/// The same over sockets: the store does not know how its packets travel.
+#[test]
+fn stores_talk_over_tcp() {
+    let mut cluster = Cluster::in_dirs(|_| {});
+    cluster.must_apply(&STORES, "first");
+    STORES.iter().for_each(|id| assert!(cluster.nodes[id].shutdown().is_ok()));
+    let listeners: Vec<_> = STORES
+        .iter()
+        .map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("a free port"))
+        .collect();
+    let addresses = listeners.iter().map(|l| l.local_addr().expect("bound").to_string());
+    let addresses: BTreeMap<_, _> = STORES.into_iter().zip(addresses).collect();
+    for (id, listener) in STORES.into_iter().zip(listeners) {
+        let config = TcpConfig::new(id, 1, addresses.clone());
+        cluster.start_with(id, Arc::new(TcpTransport::new(config, listener).expect("bound")));
+    }
+    let leader = cluster.must_apply(&STORES, "second");
+    let ids: Vec<_> = (0..500).map(|n| cluster.propose(leader, &n.to_string())).collect();
+    ids.iter().for_each(|&id| assert!(matches!(cluster.answers.wait(id), Outcome::Applied(_))));
+    for store in STORES {
+        assert_eq!(cluster.answers.wait(cluster.read(store)), Outcome::Read(502));
+    }
+    let started = Instant::now();
+    assert!(cluster.nodes[&leader].shutdown().is_ok());
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    let rest: Vec<_> = STORES.into_iter().filter(|&id| id != leader).collect();
+    cluster.must_apply(&rest, "last");
+    cluster.finish();
 }
 
 #[test]

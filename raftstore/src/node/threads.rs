@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::apply::{self, Work};
 use super::raft_loop::RaftLoop;
 use super::shared::{Input, Shared};
-use super::writer::{self, NodeLog};
+use super::writer::{self, Backlog, NodeLog};
 use super::{NodeConfig, NodeError, SyncMode};
 use crate::applier::Applier;
 use crate::batch::Batch;
@@ -43,7 +43,7 @@ impl<T: Send + 'static> Worker<T> {
 /// Who writes the log.
 pub(super) enum Writer {
     /// The loop.
-    Inline(NodeLog),
+    Inline(NodeLog, Backlog),
     /// The log thread.
     Thread(Worker<Batch>),
 }
@@ -91,7 +91,7 @@ pub(super) fn spawn<M: Machine>(
         Worker::spawn(name("apply"), move |queue| apply::run(applier, queue, &alarm.shared))?
     };
     let writer = match config.sync {
-        SyncMode::Inline => Writer::Inline(log),
+        SyncMode::Inline => Writer::Inline(log, Backlog::default()),
         SyncMode::Writer => {
             let alarm = alarm("log");
             Writer::Thread(Worker::spawn(name("log"), move |queue| {
@@ -135,8 +135,8 @@ fn end<M: Machine>(
     shared.transport.stop();
     let Workers { writer, prepare, apply } = raft_loop.into_workers();
     match writer {
-        Writer::Inline(log) if outcome.is_ok() => outcome = log.close().map_err(NodeError::from),
-        Writer::Inline(_) => {}
+        Writer::Inline(log, _) if outcome.is_ok() => outcome = log.close().map_err(NodeError::from),
+        Writer::Inline(..) => {}
         Writer::Thread(worker) => worker.end(),
     }
     if let Some(worker) = prepare {

@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use raft::{Entries, Index, InitialState, MemStorage, Snapshot, Storage, StorageError};
 
 use super::NodeError;
 use super::shared::{Counts, Input, Shared};
-use crate::batch::Batch;
+use crate::batch::{Batch, WrittenBatch};
 use crate::machine::Machine;
 use crate::region::RegionId;
 use crate::start::storage_of;
@@ -65,33 +66,28 @@ impl NodeLog {
         }
     }
 
-    /// Appends the batches, and syncs if one of them needs it.
-    pub(super) fn write(&mut self, batches: &[Batch], counts: &Counts) -> Result<(), WalError> {
-        let mut appends = 0;
-        for batch in batches.iter().filter(|batch| batch.has_record()) {
-            self.append(&batch.records())?;
-            appends += 1;
-        }
-        if appends == 0 {
-            return Ok(());
-        }
-        counts.appends.fetch_add(appends, Ordering::Relaxed);
-        let NodeLog::Wal(wal) = self else { return Ok(()) };
-        if batches.iter().any(Batch::must_sync) {
+    /// Makes what was appended durable.
+    fn sync(&mut self, counts: &Counts) -> Result<(), WalError> {
+        if let NodeLog::Wal(wal) = self {
             wal.sync()?;
             counts.syncs.fetch_add(1, Ordering::Relaxed);
         }
-        counts.log_bytes.store(wal.written_bytes(), Ordering::Relaxed);
-        counts.wants_segment.store(wal.is_half_used(), Ordering::Relaxed);
         Ok(())
     }
 
     /// Drops what nobody needs. After the batches are reported, so that nobody waits for it.
-    pub(super) fn collect(&mut self) -> Result<(), WalError> {
-        if let NodeLog::Wal(wal) = self {
-            while wal.collect()? {}
+    pub(super) fn collect(&mut self, counts: &Counts) -> Result<(), WalError> {
+        let NodeLog::Wal(wal) = self else { return Ok(()) };
+        counts.log_bytes.store(wal.written_bytes(), Ordering::Relaxed);
+        counts.wants_segment.store(wal.is_half_used(), Ordering::Relaxed);
+        loop {
+            match wal.collect() {
+                Ok(true) => {}
+                // What would have to be moved finds no room: for another time.
+                Ok(false) | Err(WalError::Full { .. }) => return Ok(()),
+                Err(error) => return Err(error),
+            }
         }
-        Ok(())
     }
 
     /// Makes everything durable for a restart.
@@ -138,18 +134,77 @@ impl Storage for MemoryView {
     }
 }
 
+/// Batches to be written, in order.
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    batches: Vec<Batch>,
+    /// How many of them are appended already.
+    appended: usize,
+}
+
+impl Backlog {
+    pub(super) fn push(&mut self, batch: Batch) {
+        self.batches.push(batch);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// Appends all of them, and syncs if one of them needs it; gives them as written.
+    ///
+    /// # Errors
+    /// If the disk is full, the batches stay, and everybody whose promise rests on them waits,
+    /// until this is called again and there is room. Any other error is the end of the store.
+    pub(super) fn write(
+        &mut self,
+        log: &mut NodeLog,
+        counts: &Counts,
+    ) -> Result<Vec<WrittenBatch>, WalError> {
+        while let Some(batch) = self.batches.get(self.appended) {
+            if batch.has_record() {
+                log.append(&batch.records()).inspect_err(|error| note(error, counts))?;
+                counts.appends.fetch_add(1, Ordering::Relaxed);
+            }
+            self.appended += 1;
+        }
+        if counts.is_disk_full.swap(false, Ordering::Relaxed) {
+            log::info!("there is room for the log again");
+        }
+        if self.batches.iter().any(Batch::must_sync) {
+            log.sync(counts)?;
+        }
+        self.appended = 0;
+        Ok(self.batches.drain(..).map(Batch::synced).collect())
+    }
+}
+
+/// Says once that the disk is full.
+fn note(error: &WalError, counts: &Counts) {
+    if matches!(error, WalError::Full { .. }) && !counts.is_disk_full.swap(true, Ordering::Relaxed)
+    {
+        log::error!("{error}; nothing is acknowledged until there is room");
+    }
+}
+
 /// The log thread: writes batches until the queue is closed, then closes the log.
 pub(super) fn run<M: Machine>(
     mut log: NodeLog,
-    batches: &Queue<Batch>,
+    queue: &Queue<Batch>,
     shared: &Shared<M>,
 ) -> Result<(), NodeError> {
-    let mut queued = Vec::new();
-    while batches.take(&mut queued, None) == Woken::Items {
-        log.write(&queued, &shared.counts)?;
-        let written = queued.drain(..).map(Batch::synced).collect();
+    const PAUSE: Duration = Duration::from_millis(100);
+    let (mut backlog, counts) = (Backlog::default(), &shared.counts);
+    while queue.take(&mut backlog.batches, None) == Woken::Items {
+        let written = loop {
+            match backlog.write(&mut log, counts) {
+                Ok(written) => break written,
+                Err(WalError::Full { .. }) if !queue.sleep(Instant::now() + PAUSE) => {}
+                Err(error) => return Err(error.into()),
+            }
+        };
         shared.tell(Input::Written(written));
-        log.collect()?;
+        log.collect(counts)?;
     }
     Ok(log.close()?)
 }

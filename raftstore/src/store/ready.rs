@@ -144,17 +144,6 @@ pub struct Ready<M: Machine> {
     pub roles: Vec<RoleChange>,
 }
 
-impl<M: Machine> Ready<M> {
-    /// Whether the round has handed out nothing.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.messages.is_empty()
-            && self.batch.is_none()
-            && self.tasks.is_empty()
-            && self.roles.is_empty()
-    }
-}
-
 impl<M: Machine> Default for Ready<M> {
     fn default() -> Ready<M> {
         Ready { messages: Outgoing::default(), batch: None, tasks: Vec::new(), roles: Vec::new() }

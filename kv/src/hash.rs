@@ -15,7 +15,7 @@ const FACTOR: u64 = 0x6a09_e667_f3bc_c909;
 
 /// The hash of everything `region` holds: its range and epoch, and the pairs of every column family
 /// in order. The applied position is left out, so that the empty entries of new leaders change
-/// nothing. Walks over all of it: about a nanosecond for 8 bytes.
+/// nothing. Walks over all of it: 2 to 3 ns for 8 bytes that are cached.
 pub(crate) fn of_region(region: &Region, state: &dyn Read) -> u64 {
     let mut hash = Hash(SEED);
     hash.bytes(&region.start_key);

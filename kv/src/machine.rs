@@ -41,6 +41,30 @@ use crate::proposals::{Fate, Proposals};
 pub use crate::region_snapshot::RegionSnapshot;
 
 /// The replicated state machine of one store.
+///
+/// A store drives it; by hand it goes like this:
+///
+/// ```
+/// use kv::{Callback, KvMachine, Op, OpResult, Request};
+/// use raft::{Entries, Entry, LogId, Run};
+/// use raftstore::command::{CommandKind, encode};
+/// use raftstore::{Machine, Region, StoreId};
+///
+/// let region = Region::first(&[StoreId(1)]);
+/// let mut machine = KvMachine::in_memory();
+/// machine.create(region.clone());
+///
+/// let body = Request::from(Op::add("visits", 1)).encode()?;
+/// let entry = Entry::normal(encode(region.id, region.epoch, CommandKind::Application, &body));
+/// let (callback, answer) = Callback::pair();
+/// machine.proposed(region.id, LogId::new(1, 1), callback);
+/// let committed = Run::new(1, 1, vec![entry]).map(Entries::from).unwrap_or_default();
+/// machine.apply(region.id, &committed);
+///
+/// let response = answer.recv()??;
+/// assert_eq!(response.results, [OpResult::Integer(1)]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct KvMachine {
     engine: MemEngine,

@@ -12,6 +12,19 @@ use crate::hash;
 
 /// A consistent view of one region. It can be read on any thread and kept for as long as anybody
 /// likes; what only it can see stays in memory until it is dropped.
+///
+/// ```
+/// # use kv::{Callback, KvMachine, Query};
+/// # use raftstore::{Machine, Region, StoreId};
+/// # let region = Region::first(&[StoreId(1)]);
+/// # let mut machine = KvMachine::in_memory();
+/// # machine.create(region.clone());
+/// let (callback, answer) = Callback::pair();
+/// machine.read(region.id, vec![Query::snapshot(region.epoch, callback)]);
+/// let snapshot = answer.recv()??;
+/// assert_eq!(snapshot.count(kv::Cf::Default, b"", b""), 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct RegionSnapshot {
     state: MemSnapshot,

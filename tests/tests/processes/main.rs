@@ -1,0 +1,7 @@
+//! Real processes: what only the program itself, killed and started again, can show.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
+
+mod client;
+mod kills;
+mod stores;

@@ -1,3 +1,6 @@
 //! The harness: what the tests of the workspace are made of.
 
+pub mod digest;
+pub mod filter;
+pub mod lists;
 pub mod script;

@@ -4,3 +4,4 @@ pub mod digest;
 pub mod filter;
 pub mod lists;
 pub mod script;
+pub mod sim;

@@ -1,0 +1,177 @@
+//! A whole cluster in one thread: the same store, applier and log as a real node, driven by one
+//! seed in virtual time.
+//!
+//! ```text
+//!             ┌────────────── events, ordered by (time, number) ──────────────┐
+//!             ▼                                                               │
+//!  Tick ─► store.tick ┐                                                       │
+//!  Received ─► step   ├─► Round: ready ─┬─► messages ─► network ─► Received ──┤
+//!  clients ─► propose ┘                 ├─► batch ─► append ····► Synced ─────┤
+//!                                       └─► tasks ─► applier ··► Applied ─────┘
+//! ```
+//!
+//! Each store is a [`host`] with a disk of its own that forgets what was not synced. How long a
+//! round, a sync, an apply and a message take is drawn from the seed, so everything that threads
+//! could interleave is interleaved here, and every run can be had again: equal seeds and equal
+//! options give equal traces, to the byte.
+//!
+//! Judges look at every event ([`oracle`]): what holds in every run of a correct cluster is in one
+//! list there. The first thing that does not hold ends the run as a [`Failure`].
+//!
+//! | file | what |
+//! |---|---|
+//! | [`world`] | the clock, the queue of events, the hosts |
+//! | [`host`] | one store: its processes' lives, its disk, its log writer and applier |
+//! | [`net`] | who reaches whom, when, how often |
+//! | [`shadow`] | what the disk of a store must still have after a crash |
+//! | [`oracle`] | what must hold |
+//! | [`trace`] | what happened |
+
+pub mod host;
+pub mod net;
+pub mod oracle;
+pub mod shadow;
+pub mod trace;
+pub mod world;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use raftstore::disk::Disk;
+use raftstore::wal::GroupLog;
+use raftstore::{Machine, RegionId, StoreId};
+
+pub use net::NetOptions;
+pub use world::World;
+
+/// Virtual time in microseconds since the start of the run.
+pub type Time = u64;
+
+/// So many milliseconds.
+#[must_use]
+pub const fn ms(milliseconds: u64) -> Time {
+    milliseconds * 1000
+}
+
+/// What is simulated: a state machine for each store.
+pub trait Subject {
+    /// The machine.
+    type Machine: Machine;
+
+    /// Opens the machine of a store with what its disk and its log have. Called at each start of
+    /// the store. The machine must do all it does on this thread.
+    ///
+    /// # Errors
+    /// If the disk does not allow it; the store then does not start.
+    fn open(
+        &mut self,
+        store: StoreId,
+        disk: Arc<dyn Disk>,
+        log: &BTreeMap<RegionId, GroupLog>,
+    ) -> Result<Self::Machine, StartFailure>;
+
+    /// A hash of what the machine holds for a region: equal wherever the same entries are applied.
+    fn state_hash(&self, machine: &Self::Machine, region: RegionId) -> Option<u64>;
+}
+
+/// Why a store did not start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StartFailure {
+    /// The disk failed, as it was told to.
+    Disk(String),
+    /// Something that must not be: the store refuses what a crash may leave, or the disk has lost
+    /// or invented something.
+    Violated(String),
+}
+
+/// What can be chosen about a simulated cluster.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How many stores, 1 to 7; each is a voter of region 1.
+    pub stores: u64,
+    /// Everything random follows from it.
+    pub seed: u64,
+    /// Time between two ticks of a store's clock.
+    pub tick: Time,
+    /// How many percent a clock may be fast or slow, 0 to 50. Drawn for each store.
+    pub drift_percent: u8,
+    /// Ticks without a leader before an election.
+    pub election_ticks: u32,
+    /// Ticks between heartbeats.
+    pub heartbeat_ticks: u32,
+    /// Bytes of entries in an append message.
+    pub append_bytes_max: u64,
+    /// Append messages on their way to one follower.
+    pub inflight_max: usize,
+    /// Applied entries kept before a leader proposes to compact the log.
+    pub compact_entries: u64,
+    /// Bytes of a log segment.
+    pub segment_bytes: u64,
+    /// Bytes by which the log grows until the state machine makes its state durable.
+    pub checkpoint_bytes: u64,
+    /// From an input of the loop to the round that handles it: what comes meanwhile is batched.
+    pub round: Range<Time>,
+    /// How long a sync takes.
+    pub sync: Range<Time>,
+    /// How long applying a task takes.
+    pub apply: Range<Time>,
+    /// The network.
+    pub net: NetOptions,
+    /// Of so many promises that leave a store, one is checked against the whole image that a power
+    /// failure would leave at that moment. All are checked against what was synced. At least 1.
+    pub image_every: u64,
+    /// The state is hashed and compared at every so manieth index that somebody has applied up to.
+    /// At least 1.
+    pub state_every: u64,
+}
+
+impl Options {
+    /// A fast, healthy cluster of `stores`: ticks of 10 ms, elections after 10 of them.
+    #[must_use]
+    pub fn new(stores: u64, seed: u64) -> Options {
+        Options {
+            stores,
+            seed,
+            tick: ms(10),
+            drift_percent: 2,
+            election_ticks: 10,
+            heartbeat_ticks: 2,
+            append_bytes_max: 64 << 10,
+            inflight_max: 16,
+            compact_entries: 200,
+            segment_bytes: 64 << 10,
+            checkpoint_bytes: 32 << 10,
+            round: 1..50,
+            sync: 100..2000,
+            apply: 1..100,
+            net: NetOptions::default(),
+            image_every: 64,
+            state_every: 8,
+        }
+    }
+}
+
+/// What went wrong, as a run reports it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// When.
+    pub at: Time,
+    /// On which store, if it can be said.
+    pub store: Option<StoreId>,
+    /// What does not hold.
+    pub what: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at {} us", self.at)?;
+        if let Some(store) = self.store {
+            write!(f, " on {store:?}")?;
+        }
+        write!(f, ": {}", self.what)
+    }
+}
+
+impl std::error::Error for Failure {}

@@ -1,7 +1,10 @@
 //! The harness: what the tests of the workspace are made of.
 
+pub mod clients;
+pub mod cluster;
 pub mod digest;
 pub mod filter;
+pub mod generic;
 pub mod lists;
 pub mod script;
 pub mod sim;

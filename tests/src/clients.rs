@@ -1,0 +1,228 @@
+//! Clients of a cluster, several at a time without a thread each.
+//!
+//! A [`Client`] says what it wants next and is told what came of it. The [`Driver`] asks for all
+//! of them, finds the leader for each as a real client would, gives up when an answer takes too
+//! long, and keeps account: every request that was ever handed to a store is answered, even when
+//! nobody waits any more.
+
+mod counter;
+mod lists;
+mod own_keys;
+
+use std::collections::BTreeMap;
+
+use kv::{Answer, Error, Request};
+use raftstore::{Refusal, StoreId, Unknown};
+
+use crate::cluster::{Cluster, Ticket};
+use crate::sim::Time;
+
+pub use counter::{Counter, CounterClient};
+pub use lists::ListClient;
+pub use own_keys::OwnKeys;
+
+/// Somebody who wants things of a cluster, one at a time.
+pub trait Client {
+    /// What to ask next; `None` for nothing now.
+    fn next(&mut self) -> Option<Request>;
+
+    /// What came of it.
+    ///
+    /// # Errors
+    /// If it cannot be true.
+    fn told(&mut self, answer: &Answer) -> Result<(), String>;
+}
+
+struct Slot {
+    client: Box<dyn Client>,
+    waits: Option<(Ticket, Time)>,
+    /// When to ask next.
+    next: Time,
+    /// Whom to ask.
+    store: StoreId,
+}
+
+/// What a driver's requests came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Requests {
+    /// Handed to a store.
+    pub asked: u64,
+    /// Answered with a result.
+    pub done: u64,
+    /// Answered: certainly no effect.
+    pub refused: u64,
+    /// Answered: nobody knows.
+    pub unknown: u64,
+    /// Not answered while the client waited.
+    pub late: u64,
+}
+
+/// Asks for all clients.
+pub struct Driver {
+    slots: Vec<Slot>,
+    /// Which client waits for which answer.
+    waiting: BTreeMap<Ticket, usize>,
+    /// Asked by clients that gave up, and not answered yet.
+    abandoned: u64,
+    rng: fastrand::Rng,
+    patience: Time,
+    think: Time,
+    requests: Requests,
+}
+
+impl Driver {
+    /// A driver whose choices follow from `seed`. Clients wait for an answer for `patience`, and
+    /// between two requests for up to `think`.
+    #[must_use]
+    pub fn new(seed: u64, patience: Time, think: Time) -> Driver {
+        Driver {
+            slots: Vec::new(),
+            waiting: BTreeMap::new(),
+            abandoned: 0,
+            rng: fastrand::Rng::with_seed(seed),
+            patience,
+            think,
+            requests: Requests::default(),
+        }
+    }
+
+    /// Adds a client.
+    pub fn add(&mut self, client: impl Client + 'static) {
+        let (client, store) = (Box::new(client), StoreId(1));
+        self.slots.push(Slot { client, waits: None, next: 0, store });
+    }
+
+    /// What came of all requests.
+    #[must_use]
+    pub fn requests(&self) -> Requests {
+        self.requests
+    }
+
+    /// How many requests have not been answered, whether somebody waits for them or not.
+    #[must_use]
+    pub fn unanswered(&self) -> u64 {
+        self.abandoned + self.waiting.len() as u64
+    }
+
+    /// Lets the clients work for so long.
+    ///
+    /// # Errors
+    /// If a client was told what cannot be true.
+    pub fn run_for(&mut self, cluster: &mut Cluster, time: Time) -> Result<(), String> {
+        let until = cluster.now() + time;
+        while cluster.now() < until {
+            self.ask(cluster);
+            self.advance(cluster, until)?;
+        }
+        Ok(())
+    }
+
+    /// Lets no client begin anything, until all that is under way is answered, or for so long.
+    ///
+    /// # Errors
+    /// If a client was told what cannot be true.
+    pub fn drain(&mut self, cluster: &mut Cluster, time: Time) -> Result<(), String> {
+        let until = cluster.now() + time;
+        while cluster.now() < until && self.unanswered() > 0 {
+            self.advance(cluster, until)?;
+        }
+        Ok(())
+    }
+
+    /// As [`Driver::drain`], but lets the time pass even if nothing is under way.
+    ///
+    /// # Errors
+    /// If a client was told what cannot be true.
+    pub fn drain_or_idle(&mut self, cluster: &mut Cluster, time: Time) -> Result<(), String> {
+        let until = cluster.now() + time;
+        while cluster.now() < until {
+            self.advance(cluster, until)?;
+        }
+        Ok(())
+    }
+
+    /// Lets something happen, and tells the clients.
+    fn advance(&mut self, cluster: &mut Cluster, until: Time) -> Result<(), String> {
+        // Soon enough for clients that think, or that give up.
+        let soon = self.slots.iter().map(|slot| slot.waits.map_or(slot.next, |(_, late)| late));
+        let next = soon.min().unwrap_or(until).clamp(cluster.now() + 1, until);
+        cluster.advance(next);
+        if let Some(failure) = cluster.failure() {
+            return Err(failure);
+        }
+        self.tell(cluster)
+    }
+
+    fn ask(&mut self, cluster: &mut Cluster) {
+        for number in 0..self.slots.len() {
+            let slot = &mut self.slots[number];
+            if slot.waits.is_some() || slot.next > cluster.now() {
+                continue;
+            }
+            let Some(request) = slot.client.next() else {
+                slot.next = cluster.now() + self.think.max(1000);
+                continue;
+            };
+            // Reads are answered by any store; which one they ask should not matter.
+            if request.is_read_only() {
+                slot.store = any_store(&mut self.rng, cluster);
+            }
+            let ticket = cluster.submit(slot.store, request);
+            slot.waits = Some((ticket, cluster.now() + self.patience));
+            self.waiting.insert(ticket, number);
+            self.requests.asked += 1;
+        }
+    }
+
+    fn tell(&mut self, cluster: &mut Cluster) -> Result<(), String> {
+        while let Some((ticket, answer)) = cluster.poll() {
+            match self.waiting.remove(&ticket) {
+                Some(number) => self.tell_one(cluster, number, &answer)?,
+                None => self.abandoned -= 1,
+            }
+        }
+        let now = cluster.now();
+        let is_late = |slot: &Slot| slot.waits.is_some_and(|(_, late)| late <= now);
+        for number in 0..self.slots.len() {
+            if is_late(&self.slots[number])
+                && let Some((ticket, _)) = self.slots[number].waits
+            {
+                self.waiting.remove(&ticket);
+                self.abandoned += 1;
+                self.requests.late += 1;
+                self.tell_one(cluster, number, &Err(Unknown::Deadline.into()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_one(
+        &mut self,
+        cluster: &Cluster,
+        number: usize,
+        answer: &Answer,
+    ) -> Result<(), String> {
+        let slot = &mut self.slots[number];
+        slot.waits = None;
+        slot.next = cluster.now() + self.rng.u64(..=self.think);
+        match answer {
+            Ok(_) => self.requests.done += 1,
+            Err(why) => {
+                let count = &mut self.requests;
+                *(if why.is_unknown() { &mut count.unknown } else { &mut count.refused }) += 1;
+                slot.store = match why {
+                    Error::Refused(Refusal::NotLeader { leader: Some(leader) }) => *leader,
+                    _ => any_store(&mut self.rng, cluster),
+                };
+                // Somebody who is refused at once does not ask again at once.
+                slot.next = slot.next.max(cluster.now() + self.rng.u64(1000..20_000));
+            }
+        }
+        slot.client.told(answer).map_err(|why| format!("client {number}: {why}"))
+    }
+}
+
+fn any_store(rng: &mut fastrand::Rng, cluster: &Cluster) -> StoreId {
+    let stores = cluster.stores();
+    stores[rng.usize(..stores.len())]
+}

@@ -1,0 +1,226 @@
+//! What goes wrong, one thing at a time.
+
+use std::collections::BTreeMap;
+
+use raftstore::disk::sim::{Crash, Fault};
+use raftstore::{RegionId, StoreId};
+
+use crate::chaos::plan::Faults;
+use crate::cluster::{Backend as _, SimCluster};
+use crate::sim::ms;
+
+/// How many faults of each kind a run has had.
+pub type Injected = BTreeMap<&'static str, u64>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Kill,
+    Power,
+    PowerAt,
+    DiskError,
+    Start,
+    Partition,
+    OneWay,
+    Isolate,
+    Heal,
+    Pause,
+    Transfer,
+    Campaign,
+    Storm,
+    SlowDisk,
+}
+
+/// Whoever makes things go wrong.
+pub(super) struct Chaos {
+    faults: Faults,
+    rng: fastrand::Rng,
+    is_rough: bool,
+    is_slow: bool,
+    injected: Injected,
+}
+
+impl Chaos {
+    pub(super) fn new(faults: Faults, seed: u64) -> Chaos {
+        let rng = fastrand::Rng::with_seed(seed);
+        Chaos { faults, rng, is_rough: false, is_slow: false, injected: Injected::new() }
+    }
+
+    pub(super) fn injected(&self) -> Injected {
+        self.injected.clone()
+    }
+
+    fn weights(&self) -> [(Kind, u32); 14] {
+        let f = &self.faults;
+        [
+            (Kind::Kill, f.kill),
+            (Kind::Power, f.power),
+            (Kind::PowerAt, f.power_at),
+            (Kind::DiskError, f.disk_error),
+            (Kind::Start, f.start),
+            (Kind::Partition, f.partition),
+            (Kind::OneWay, f.one_way),
+            (Kind::Isolate, f.isolate),
+            (Kind::Heal, f.heal),
+            (Kind::Pause, f.pause),
+            (Kind::Transfer, f.transfer),
+            (Kind::Campaign, f.campaign),
+            (Kind::Storm, f.storm),
+            (Kind::SlowDisk, f.slow_disk),
+        ]
+    }
+
+    fn draw(&mut self) -> Option<Kind> {
+        let weights = self.weights();
+        let sum: u32 = weights.iter().map(|(_, weight)| weight).sum();
+        let mut at = if sum == 0 { return None } else { self.rng.u32(..sum) };
+        for (kind, weight) in weights {
+            match at.checked_sub(weight) {
+                Some(rest) => at = rest,
+                None => return Some(kind),
+            }
+        }
+        None
+    }
+
+    fn any(&mut self, stores: &[StoreId]) -> Option<StoreId> {
+        (!stores.is_empty()).then(|| stores[self.rng.usize(..stores.len())])
+    }
+
+    /// Does one thing.
+    pub(super) fn act(&mut self, sim: &mut SimCluster) {
+        let Some(kind) = self.draw() else { return };
+        let stores = sim.stores();
+        let (running, stopped): (Vec<_>, Vec<_>) =
+            stores.iter().copied().partition(|&id| sim.is_running(id));
+        let done = match kind {
+            Kind::Kill => self.crash(sim, &running, Crash::Process),
+            Kind::Power => self.crash(sim, &running, Crash::Power),
+            Kind::PowerAt => self.fail(sim, &stores, Fault::PowerCut),
+            Kind::DiskError => self.fail(sim, &stores, Fault::Error),
+            Kind::Start => match self.any(&stopped) {
+                Some(store) => sim.start(store),
+                None => false,
+            },
+            Kind::Partition => self.partition(sim, &stores),
+            Kind::OneWay => self.one_way(sim, &stores),
+            Kind::Isolate => isolate(sim, &stores),
+            Kind::Heal => {
+                sim.world_mut().note("mend");
+                sim.world_mut().heal();
+                true
+            }
+            Kind::Pause => self.pause(sim, &running),
+            Kind::Transfer => match self.any(&stores) {
+                Some(to) => {
+                    sim.transfer(RegionId::FIRST, to);
+                    true
+                }
+                None => false,
+            },
+            Kind::Campaign => self.campaign(sim, &running),
+            Kind::Storm => self.storm(sim),
+            Kind::SlowDisk => self.slow_disk(sim),
+        };
+        if done {
+            *self.injected.entry(name(kind)).or_default() += 1;
+        }
+    }
+
+    fn crash(&mut self, sim: &mut SimCluster, running: &[StoreId], how: Crash) -> bool {
+        let Some(store) = self.any(running) else { return false };
+        sim.world_mut().crash(store, how);
+        true
+    }
+
+    /// Some operation of a disk, soon, will not do what it should.
+    fn fail(&mut self, sim: &mut SimCluster, stores: &[StoreId], fault: Fault) -> bool {
+        let Some(store) = self.any(stores) else { return false };
+        let after = self.rng.u64(..20);
+        sim.world_mut().note(format!("{store:?}: {fault:?} after {after}"));
+        sim.world_mut().fail_disk(store, after, fault);
+        true
+    }
+
+    fn partition(&mut self, sim: &mut SimCluster, stores: &[StoreId]) -> bool {
+        let (one, other): (Vec<_>, Vec<_>) = stores.iter().copied().partition(|_| self.rng.bool());
+        let world = sim.world_mut();
+        world.note(format!("partition {one:?} {other:?}"));
+        for &a in &one {
+            for &b in &other {
+                world.cut(a, b);
+                world.cut(b, a);
+            }
+        }
+        !one.is_empty() && !other.is_empty()
+    }
+
+    fn one_way(&mut self, sim: &mut SimCluster, stores: &[StoreId]) -> bool {
+        let (Some(from), Some(to)) = (self.any(stores), self.any(stores)) else { return false };
+        sim.world_mut().note(format!("cut {from:?} -> {to:?}"));
+        sim.world_mut().cut(from, to);
+        from != to
+    }
+
+    fn pause(&mut self, sim: &mut SimCluster, running: &[StoreId]) -> bool {
+        let Some(store) = self.any(running) else { return false };
+        let until = sim.now() + ms(self.rng.u64(1..500));
+        sim.world_mut().note(format!("{store:?} stands still until {until}"));
+        sim.world_mut().pause(store, until);
+        true
+    }
+
+    fn campaign(&mut self, sim: &mut SimCluster, running: &[StoreId]) -> bool {
+        let Some(store) = self.any(running) else { return false };
+        sim.world_mut().note(format!("{store:?} campaigns"));
+        sim.campaign(store);
+        true
+    }
+
+    fn storm(&mut self, sim: &mut SimCluster) -> bool {
+        self.is_rough = !self.is_rough;
+        let net = if self.is_rough { &self.faults.rough } else { &sim.world().options().net };
+        let net = net.clone();
+        sim.world_mut().note(format!("network: {net:?}"));
+        sim.world_mut().set_net(net);
+        self.is_rough
+    }
+
+    fn slow_disk(&mut self, sim: &mut SimCluster) -> bool {
+        self.is_slow = !self.is_slow;
+        let range = if self.is_slow { self.faults.slow_sync.clone() } else { 50..500 };
+        sim.world_mut().note(format!("syncs take {range:?}"));
+        sim.world_mut().set_sync(range);
+        self.is_slow
+    }
+}
+
+/// Whoever leads reaches nobody, and is reached by nobody.
+fn isolate(sim: &mut SimCluster, stores: &[StoreId]) -> bool {
+    let Some(leader) = sim.world().leader(RegionId::FIRST) else { return false };
+    let world = sim.world_mut();
+    world.note(format!("isolate {leader:?}"));
+    for &other in stores.iter().filter(|&&other| other != leader) {
+        world.cut(leader, other);
+        world.cut(other, leader);
+    }
+    true
+}
+
+fn name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Kill => "process killed",
+        Kind::Power => "power lost",
+        Kind::PowerAt => "power lost within an operation",
+        Kind::DiskError => "disk error",
+        Kind::Start => "restart",
+        Kind::Partition => "partition",
+        Kind::OneWay => "one-way cut",
+        Kind::Isolate => "leader isolated",
+        Kind::Heal => "mended",
+        Kind::Pause => "pause",
+        Kind::Transfer => "transfer",
+        Kind::Campaign => "campaign",
+        Kind::Storm => "network storm",
+        Kind::SlowDisk => "slow disk",
+    }
+}

@@ -1,0 +1,179 @@
+//! The conditions of a run, drawn from its seed.
+
+use std::ops::Range;
+
+use raftstore::StoreId;
+
+use crate::sim::{NetOptions, Options, Time, ms};
+
+/// How often each kind of fault comes, against the others; 0 for never.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// A process is killed.
+    pub kill: u32,
+    /// A store loses its power.
+    pub power: u32,
+    /// A store loses its power in the middle of some operation on its disk.
+    pub power_at: u32,
+    /// An operation on a disk fails.
+    pub disk_error: u32,
+    /// A stopped store starts.
+    pub start: u32,
+    /// The stores are divided in two.
+    pub partition: u32,
+    /// Nothing gets from one store to another.
+    pub one_way: u32,
+    /// The leader reaches nobody.
+    pub isolate: u32,
+    /// All partitions end.
+    pub heal: u32,
+    /// A store stands still for a while.
+    pub pause: u32,
+    /// The leader is asked to hand over.
+    pub transfer: u32,
+    /// A store stands for election.
+    pub campaign: u32,
+    /// The network gets rough, or calm.
+    pub storm: u32,
+    /// Disks get slow, or fast.
+    pub slow_disk: u32,
+    /// How the network is when it is rough.
+    pub rough: NetOptions,
+    /// How long syncs take when disks are slow.
+    pub slow_sync: Range<Time>,
+}
+
+/// The conditions.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Where they come from.
+    pub seed: u64,
+    /// The cluster.
+    pub options: Options,
+    /// What goes wrong.
+    pub faults: Faults,
+    /// From one thing that goes wrong to the next.
+    pub pause: Range<Time>,
+    /// How long clients work.
+    pub chaos: Time,
+    /// How many more things go wrong after that.
+    pub tail: u32,
+    /// Clients of lists.
+    pub clients: usize,
+    /// Lists.
+    pub keys: usize,
+    /// Of a hundred requests.
+    pub reads_percent: u8,
+    /// How long a client waits for an answer.
+    pub patience: Time,
+    /// How long a client waits before it asks again, at most.
+    pub think: Time,
+    /// Stores that are dead at the end, for good; a minority.
+    pub dead: Vec<StoreId>,
+}
+
+impl Plan {
+    /// The conditions of `seed`.
+    #[must_use]
+    pub fn draw(seed: u64) -> Plan {
+        let mut rng = fastrand::Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let options = options(seed, &mut rng);
+        let stores = options.stores;
+        let mut all: Vec<StoreId> = (1..=stores).map(StoreId).collect();
+        rng.shuffle(&mut all);
+        let dead = if rng.u8(..4) == 0 { rng.usize(..=all.len().saturating_sub(1) / 2) } else { 0 };
+        let busy = rng.u64(30..400);
+        Plan {
+            seed,
+            faults: faults(&mut rng),
+            pause: ms(busy / 10)..ms(busy),
+            chaos: ms(rng.u64(1000..6000)),
+            tail: rng.u32(..10),
+            clients: rng.usize(1..8),
+            keys: rng.usize(1..4),
+            reads_percent: rng.u8(10..70),
+            patience: ms(rng.u64(50..1500)),
+            think: ms(rng.u64(1..15)),
+            dead: all[..dead].to_vec(),
+            options,
+        }
+    }
+}
+
+fn options(seed: u64, rng: &mut fastrand::Rng) -> Options {
+    let stores = [1, 2, 3, 3, 3, 3, 3, 4, 5, 5, 5, 5][rng.usize(..12)];
+    let mut options = Options::new(stores, seed);
+    options.drift_percent = rng.u8(..20);
+    options.heartbeat_ticks = rng.u32(1..3);
+    options.election_ticks = rng.u32(5..12);
+    options.append_bytes_max = 1 << rng.u32(0..17);
+    options.inflight_max = rng.usize(1..17);
+    options.compact_entries = rng.u64(10..200);
+    options.segment_bytes = [4, 8, 16, 64][rng.usize(..4)] << 10;
+    options.checkpoint_bytes = 1 << rng.u32(9..16);
+    options.round = 1..[2, 50, 1000][rng.usize(..3)];
+    options.apply = 1..[2, 100, 5000][rng.usize(..3)];
+    options.sync = 50..[100, 2000, 20_000][rng.usize(..3)];
+    options.net.in_order = rng.bool();
+    options.net.delay = 10..[100, 1000, 10_000][rng.usize(..3)];
+    options.image_every = rng.u64(1..200);
+    options
+}
+
+fn faults(rng: &mut fastrand::Rng) -> Faults {
+    // Each kind is there in half of the seeds, with a weight of its own.
+    let mut weight = |max: u32| if rng.bool() { rng.u32(1..=max) } else { 0 };
+    let mut faults = Faults {
+        kill: weight(4),
+        power: weight(4),
+        power_at: weight(4),
+        disk_error: weight(2),
+        partition: weight(6),
+        one_way: weight(6),
+        isolate: weight(4),
+        pause: weight(4),
+        transfer: weight(4),
+        campaign: weight(3),
+        storm: weight(4),
+        slow_disk: weight(3),
+        ..Faults::default()
+    };
+    let Faults { kill, power, power_at, disk_error, partition, one_way, isolate, .. } = faults;
+    let stops = kill + power + power_at + disk_error;
+    let cuts = partition + one_way + isolate;
+    faults.start = if stops > 0 { rng.u32(stops..=3 * stops + 2) } else { 0 };
+    faults.heal = if cuts > 0 { rng.u32(cuts..=2 * cuts + 2) } else { 0 };
+    faults.slow_sync = ms(1)..ms(rng.u64(10..400));
+    faults.rough = NetOptions {
+        delay: 10..ms(rng.u64(1..30)),
+        slow: ms(1)..ms(rng.u64(10..200)),
+        slow_permille: rng.u16(..200),
+        loss_permille: rng.u16(..300),
+        duplicate_permille: rng.u16(..300),
+        in_order: rng.bool(),
+    };
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_has_one_plan_and_seeds_differ() {
+        let text = |seed| format!("{:?}", Plan::draw(seed));
+        assert_eq!(text(7), text(7));
+        let mut plans: Vec<_> = (0..100).map(text).collect();
+        plans.sort_unstable();
+        plans.dedup();
+        assert_eq!(plans.len(), 100);
+    }
+
+    #[test]
+    fn the_dead_are_a_minority() {
+        for seed in 0..2000 {
+            let plan = Plan::draw(seed);
+            assert!(plan.dead.len() as u64 * 2 < plan.options.stores, "seed {seed}");
+        }
+    }
+}

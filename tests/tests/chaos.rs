@@ -1,0 +1,31 @@
+//! Whole lives of simulated clusters: a small share of what `sim` runs for hours.
+
+use harness::chaos;
+
+#[test]
+fn seeds() {
+    let mut kinds = chaos::Injected::new();
+    let mut operations = 0;
+    for seed in 0..100 {
+        match chaos::run(seed) {
+            Ok(report) => {
+                operations += report.tally.appends + report.tally.reads;
+                for (kind, count) in report.injected {
+                    *kinds.entry(kind).or_default() += count;
+                }
+            }
+            Err(found) => {
+                panic!(
+                    "{}\n{found}\nagain: cargo run --release -p tests --bin sim -- --seed {seed}",
+                    found.recent
+                );
+            }
+        }
+    }
+    // A generator that is broken finds nothing, and looks like success.
+    assert!(operations > 5_000, "only {operations} operations");
+    assert_eq!(kinds.len(), 14, "kinds of faults that were there: {kinds:?}");
+    for (kind, count) in kinds {
+        assert!(count >= 20, "{kind}: only {count} times");
+    }
+}

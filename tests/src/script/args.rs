@@ -36,6 +36,14 @@ impl Directive {
     pub(super) fn nodes(&self) -> Result<Vec<NodeId>, Fatal> {
         self.args.iter().filter(|arg| arg.is_bare()).map(|arg| node(&arg.key)).collect()
     }
+
+    /// What is said of nodes by arguments like `2=7`, in the order written.
+    pub(super) fn numbers_of_nodes<T: FromStr<Err: Display>>(
+        &self,
+    ) -> Result<Vec<(NodeId, T)>, Fatal> {
+        let said = self.args.iter().filter_map(|arg| Some((&arg.key, arg.values.first()?)));
+        said.map(|(key, value)| Ok((node(key)?, number(value)?))).collect()
+    }
 }
 
 impl Arg {

@@ -7,6 +7,8 @@
 //! | `read-index N CONTEXT` | asks N for the index of a linearizable read |
 //! | `report-snapshot A B status=ok` | tells A that its snapshot has reached B; or `status=failed` |
 //! | `restart N` | N loses all but what it stored and applied, its unfinished storage work included |
+//! | `set-commit-groups N 1=G 2=G` | puts voters into groups, two of which have to have what N commits |
+//! | `set-priorities N 1=P 2=P` | tells N who should rather lead |
 //! | `state IDS` | term, role, log and cursors in a line for each server |
 //! | `tick N COUNT` | COUNT ticks |
 //!
@@ -16,7 +18,9 @@
 
 use raft::conf_change::{ConfChange, Transition};
 use raft::trace::At;
-use raft::{Body, Config, Entry, EntryKind, Message, NodeId, ReadMode, RoleKind, Snapshot};
+use raft::{
+    Body, Config, Entry, EntryKind, GroupId, Message, NodeId, ReadMode, RoleKind, Snapshot,
+};
 
 use super::args::{node, number};
 use super::confchange::parse_changes;
@@ -31,7 +35,7 @@ use super::suite::Fatal;
 type Command = fn(&mut Env, &Directive) -> Result<(), Stop>;
 
 /// All commands, by name.
-const COMMANDS: [(&str, Command); 31] = [
+const COMMANDS: [(&str, Command); 33] = [
     ("_breakpoint", |_, _| Ok(())),
     ("add-nodes", add_nodes),
     ("campaign", campaign),
@@ -55,6 +59,8 @@ const COMMANDS: [(&str, Command); 31] = [
     ("report-unreachable", report_unreachable),
     ("restart", restart),
     ("send-snapshot", send_snapshot),
+    ("set-commit-groups", set_commit_groups),
+    ("set-priorities", set_priorities),
     ("set-randomized-election-timeout", set_election_timeout),
     ("stabilize", stabilize),
     ("state", state),
@@ -339,6 +345,22 @@ fn send_snapshot(env: &mut Env, directive: &Directive) -> Result<(), Stop> {
     let message = Message { from, to, term: node.raw.term(), body };
     env.out.push(&Note::of(&message).describe(""));
     env.send(message);
+    Ok(())
+}
+
+fn set_commit_groups(env: &mut Env, directive: &Directive) -> Result<(), Stop> {
+    let groups = directive.numbers_of_nodes()?.into_iter().map(|(id, group)| {
+        let group = GroupId::new(group).ok_or_else(|| Fatal::new("there is no group 0"))?;
+        Ok((id, group))
+    });
+    let groups: Vec<(NodeId, GroupId)> = groups.collect::<Result<_, Fatal>>()?;
+    env.node_mut(directive.node(0)?)?.raw.set_commit_groups(groups);
+    Ok(())
+}
+
+fn set_priorities(env: &mut Env, directive: &Directive) -> Result<(), Stop> {
+    let priorities = directive.numbers_of_nodes()?;
+    env.node_mut(directive.node(0)?)?.raw.set_priorities(priorities);
     Ok(())
 }
 

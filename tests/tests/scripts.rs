@@ -14,7 +14,7 @@ use harness::script::{ElectionTimeout, Options, find, run_file, run_text};
 
 fn scripts() -> Vec<PathBuf> {
     let found = find(&Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts")).expect("our scripts");
-    assert!(found.len() >= 20, "only {} scripts were found", found.len());
+    assert!(found.len() >= 75, "only {} scripts were found", found.len());
     found
 }
 

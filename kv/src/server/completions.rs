@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use crate::answer::Answer;
 
-/// An answer for the connection in `slot`, to the request that was its `serial`th.
+/// An answer for the connection in `slot`, to the server's request number `serial`.
 #[derive(Debug)]
 pub(crate) struct Completion {
     pub(crate) slot: usize,

@@ -56,7 +56,6 @@ pub(crate) struct Connection {
     is_starved: bool,
     /// Which request waits for its answer.
     in_flight: Option<u64>,
-    requests: u64,
     decoder: Decoder,
     input: BytesMut,
     /// A command that is read but has to wait for the batch before it.
@@ -77,7 +76,6 @@ impl Connection {
             ended: false,
             is_starved: true,
             in_flight: None,
-            requests: 0,
             decoder: Decoder::default(),
             input: BytesMut::new(),
             held: None,
@@ -158,10 +156,7 @@ impl Connection {
     ) -> Option<(u64, Request)> {
         while self.may_dispatch() && self.has_commands() {
             if let Some(request) = self.gather(world, args) {
-                world.counters.requests += 1;
-                self.requests += 1;
-                self.in_flight = Some(self.requests);
-                return Some((self.requests, request));
+                return Some((self.take_off(world), request));
             }
         }
         if self.input.is_empty() && self.input.capacity() > INPUT_KEPT_MAX {
@@ -246,10 +241,15 @@ impl Connection {
         if !self.write_answers(world, answer) {
             return None;
         }
+        Some((self.take_off(world), self.batch.request()))
+    }
+
+    /// A request is in flight from now on. Its number is that of no other of the server: an answer
+    /// to a connection that is gone must not be taken for one to its successor in the slot.
+    fn take_off(&mut self, world: &mut World) -> u64 {
         world.counters.requests += 1;
-        self.requests += 1;
-        self.in_flight = Some(self.requests);
-        Some((self.requests, self.batch.request()))
+        self.in_flight = Some(world.counters.requests);
+        world.counters.requests
     }
 
     fn write_answers(&mut self, world: &mut World, answer: Answer) -> bool {

@@ -78,6 +78,40 @@ fn answers_of_several_connections_do_not_wait_for_each_other() {
     first.expect("+OK\r\n+PONG\r\n$1\r\n1\r\n");
 }
 
+/// A connection that is reset leaves its place to the next one while its request is in flight.
+#[test]
+fn an_answer_for_a_connection_that_is_gone_reaches_nobody() {
+    let server = Running::start();
+    server.memory.hold();
+    let mut gone = server.client();
+    gone.send("PING\r\nSET k v\r\n");
+    while server.memory.held() < 1 {
+        std::thread::yield_now();
+    }
+    // Closing with an answer unread resets the connection.
+    let mut unread = [0; 7];
+    gone.socket.peek(&mut unread).unwrap();
+    drop(gone);
+    let mut witness = server.client();
+    loop {
+        witness.send("CLIENT LIST\r\n");
+        if witness.string().lines().count() == 1 {
+            break;
+        }
+    }
+    // One of them is in its place.
+    let mut clients = [server.client(), server.client(), witness];
+    for (i, client) in clients.iter_mut().enumerate() {
+        client.send("GET k\r\n");
+        while server.memory.held() < i + 2 {
+            std::thread::yield_now();
+        }
+    }
+    server.memory.release_oldest();
+    server.memory.release();
+    clients.iter_mut().for_each(|client| client.expect("$1\r\nv\r\n"));
+}
+
 #[test]
 fn garbage_closes_that_connection_alone() {
     let server = Running::start();

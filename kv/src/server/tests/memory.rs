@@ -44,6 +44,14 @@ impl Memory {
         self.state.lock().held.len()
     }
 
+    /// Answers the one that was held back first.
+    pub(super) fn release_oldest(&self) {
+        let mut state = self.state.lock();
+        let (request, callback) = state.held.remove(0);
+        let outcome = state.carry_out(request);
+        callback.answer(outcome);
+    }
+
     /// Answers those held back, the latest first.
     pub(super) fn release(&self) {
         let mut state = self.state.lock();

@@ -86,6 +86,8 @@ struct State {
     sent: HashMap<u64, Sent>,
     parked: Vec<Job>,
     next_id: u64,
+    /// Nothing was on its way when the watch last looked: it has to be woken.
+    is_watch_idle: bool,
     is_stopped: bool,
 }
 
@@ -159,9 +161,9 @@ impl<L: Local> Forwarder<L> {
             let id = state.next_id;
             state.next_id = id.wrapping_add(1);
             state.sent.insert(id, Sent { to, job });
+            self.wake_watch(&mut state);
             id
         };
-        self.changed.notify_one();
         if !self.local.send_request(to, id, body) {
             // Unless the connection's loss has answered it meanwhile.
             let sent = self.state.lock().sent.remove(&id);
@@ -176,12 +178,16 @@ impl<L: Local> Forwarder<L> {
             let mut state = self.state.lock();
             if !state.is_stopped {
                 state.parked.push(job);
-                drop(state);
-                self.changed.notify_one();
-                return;
+                return self.wake_watch(&mut state);
             }
         }
         job.callback.answer(Err(Refusal::ShuttingDown.into()));
+    }
+
+    fn wake_watch(&self, state: &mut State) {
+        if std::mem::take(&mut state.is_watch_idle) {
+            self.changed.notify_one();
+        }
     }
 
     /// An answer has come: hands it on, or tries again if nothing was done.
@@ -275,19 +281,22 @@ impl<L: Local> Forwarder<L> {
 
     /// Watches deadlines until stopped; the body of a thread. Sleeps while nothing is on its way.
     pub fn watch(self: &Arc<Self>) {
-        loop {
-            {
-                let mut state = self.state.lock();
-                while state.sent.is_empty() && state.parked.is_empty() && !state.is_stopped {
-                    self.changed.wait(&mut state);
-                }
-                if state.is_stopped {
-                    return;
-                }
-                self.changed.wait_for(&mut state, TICK);
-            }
+        while self.wait_for_tick() {
             self.tick(Instant::now());
         }
+    }
+
+    /// Whether there is a tick to come.
+    fn wait_for_tick(&self) -> bool {
+        let mut state = self.state.lock();
+        while state.sent.is_empty() && state.parked.is_empty() && !state.is_stopped {
+            state.is_watch_idle = true;
+            self.changed.wait(&mut state);
+        }
+        state.is_watch_idle = false;
+        let next = Instant::now() + TICK;
+        while !state.is_stopped && !self.changed.wait_until(&mut state, next).timed_out() {}
+        !state.is_stopped
     }
 
     /// Ends [`Forwarder::watch`] and answers everybody who still waits here.

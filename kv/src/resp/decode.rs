@@ -23,6 +23,9 @@ use crate::resp::inline;
 /// The longest line that announces a length: a sign, 20 digits and the line end fit.
 const HEADER_BYTES_MAX: usize = 32;
 
+/// Room for the positions of so many arguments is kept from one command to the next.
+const ARGS_KEPT_MAX: usize = 256;
+
 /// What the bytes so far amount to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decoded {
@@ -255,6 +258,8 @@ impl Decoder {
         self.at = At::Start;
         self.done = 0;
         self.bytes = 0;
+        // One command with many arguments does not take its room for ever.
+        self.args.shrink_to(ARGS_KEPT_MAX);
         decoded
     }
 

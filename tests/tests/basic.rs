@@ -1,5 +1,5 @@
 //! What a healthy cluster does, and what it does when somebody is missing: on simulated stores over
-//! many seeds.
+//! many seeds, and once on real threads and files.
 
 use harness::cluster::Cluster;
 use raftstore::StoreId;
@@ -17,6 +17,19 @@ fn sim(seeds: u64, test: impl Fn(&mut Cluster)) {
         }
         cluster.must_agree();
     }
+}
+
+/// Runs a test on nodes with threads.
+fn threads(test: impl Fn(&mut Cluster)) {
+    let mut cluster = Cluster::threads(3);
+    test(&mut cluster);
+    cluster.heal();
+    for store in cluster.stores() {
+        if cluster.status(store).is_none() {
+            cluster.start_server(store);
+        }
+    }
+    cluster.must_agree();
 }
 
 fn put_get_delete_scan(cluster: &mut Cluster) {
@@ -92,4 +105,19 @@ fn leader_with_the_minority(cluster: &mut Cluster) {
 #[test]
 fn sim_leader_with_the_minority() {
     sim(20, leader_with_the_minority);
+}
+
+#[test]
+fn threads_put_get_delete_scan() {
+    threads(put_get_delete_scan);
+}
+
+#[test]
+fn threads_leader_with_the_majority() {
+    threads(leader_with_the_majority);
+}
+
+#[test]
+fn threads_leader_with_the_minority() {
+    threads(leader_with_the_minority);
 }

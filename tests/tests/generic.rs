@@ -1,4 +1,5 @@
-//! TinyKV's 2B suite by name, in virtual time: every test over many seeds.
+//! TinyKV's 2B suite by name, in virtual time: every test over many seeds; and two of it with real
+//! threads and files.
 
 use harness::cluster::{Cluster, Stop};
 use harness::generic::Generic;
@@ -66,4 +67,17 @@ fn sim_persist_partition_unreliable_2b() {
     // A killed process leaves its page cache, synced or not.
     let crash = Some(Stop::Kill);
     sim(|seed| Generic { unreliable: true, partitions: true, crash, ..base(seed + 1000) });
+}
+
+#[test]
+fn threads_basic_2b() {
+    Generic::new(1).run(&mut Cluster::threads(5));
+}
+
+#[test]
+fn threads_persist_partition_unreliable_2b() {
+    let crash = Some(Stop::Kill);
+    let generic =
+        Generic { clients: 5, unreliable: true, partitions: true, crash, ..Generic::new(2) };
+    generic.run(&mut Cluster::threads(5));
 }

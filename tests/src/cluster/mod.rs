@@ -25,6 +25,7 @@
 
 pub mod backend;
 pub mod sim;
+pub mod threads;
 
 use std::sync::Arc;
 
@@ -37,6 +38,7 @@ use raftstore::{Refusal, RegionId, StoreId, Unknown};
 
 pub use backend::{Backend, Stop};
 pub use sim::SimCluster;
+pub use threads::ThreadCluster;
 
 use crate::filter::{Filter, Partition};
 use crate::sim::{Options, Time, ms};
@@ -85,6 +87,19 @@ impl Cluster {
     #[must_use]
     pub fn sim(stores: u64, seed: u64) -> Cluster {
         Cluster::simulated(Options::new(stores, seed))
+    }
+
+    /// `stores` real nodes in this process, with their threads, and a directory each that goes away
+    /// with the cluster.
+    ///
+    /// # Panics
+    /// If a store does not start.
+    #[must_use]
+    pub fn threads(stores: u64) -> Cluster {
+        match ThreadCluster::new(stores) {
+            Ok(threads) => Cluster::over(Box::new(threads)),
+            Err(failure) => panic!("the cluster does not start: {failure}"),
+        }
     }
 
     /// A simulated cluster with those options.

@@ -1,0 +1,238 @@
+//! A cluster of real nodes: their threads, their log in a directory, the clock.
+//!
+//! Threads cannot be killed as a process can. To stop a store without warning it is cut off first,
+//! so that it hands nothing over and answers nobody, and what it had in memory is dropped with it.
+//! What it wrote is in the files and is all that [`Backend::start`] has; nothing un-synced is lost,
+//! for that there is the simulation.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use kv::engine::{MemReader, Read as _};
+use kv::{Callback, Cf, CheckpointOptions, KvMachine, Query, Request};
+use parking_lot::RwLock;
+use raftstore::disk::{Claim, ClusterId, DirDisk, Disk, Route};
+use raftstore::node::{NodeConfig, NodeHandle, OpenLog, Proposal};
+use raftstore::store::{RegionStatus, StoreConfig};
+use raftstore::transport::Packet;
+use raftstore::transport::local::Network;
+use raftstore::wal::{Wal, WalOptions};
+use raftstore::{Callback as _, Epoch, Refusal, Region, RegionId, StoreId};
+use tempfile::TempDir;
+
+use crate::cluster::backend::{Backend, Stop};
+use crate::filter::{Filter, Partition};
+use crate::sim::Time;
+
+/// Ticks are short, so that tests need not wait for elections of a second.
+const TICK: Duration = Duration::from_millis(10);
+
+/// A small log, so that segments are changed now and then.
+const SEGMENT_BYTES: u64 = 1 << 20;
+
+const EPOCH: Epoch = Epoch { version: 1, conf_ver: 1 };
+
+/// All filters that are in force.
+type Filters = Arc<RwLock<Vec<Arc<dyn Filter>>>>;
+
+/// A store that runs.
+struct Running {
+    node: NodeHandle<KvMachine>,
+    reader: MemReader,
+    /// The directory is this store's for as long as it runs.
+    _claim: Claim,
+}
+
+/// Nodes in this process, with a directory each.
+pub struct ThreadCluster {
+    dir: TempDir,
+    stores: Vec<StoreId>,
+    running: BTreeMap<StoreId, Running>,
+    network: Network,
+    filters: Filters,
+    began: Instant,
+    failure: Option<String>,
+}
+
+impl ThreadCluster {
+    /// Nodes with empty directories.
+    ///
+    /// # Errors
+    /// If one does not start.
+    pub fn new(stores: u64) -> Result<ThreadCluster, String> {
+        let network = Network::new();
+        let filters = Filters::default();
+        let asked = Arc::clone(&filters);
+        network.add_filter(Arc::new(move |from, to, packet: &mut Packet| {
+            if let Packet::Raft(messages) = packet {
+                let filters = asked.read();
+                messages.retain(|m| filters.iter().all(|filter| filter.passes(from, to, m)));
+                return !messages.is_empty();
+            }
+            true
+        }));
+        let mut cluster = ThreadCluster {
+            dir: TempDir::new().map_err(|error| error.to_string())?,
+            stores: (1..=stores).map(StoreId).collect(),
+            running: BTreeMap::new(),
+            network,
+            filters,
+            began: Instant::now(),
+            failure: None,
+        };
+        for store in cluster.stores.clone() {
+            let running = cluster.open(store)?;
+            cluster.running.insert(store, running);
+        }
+        Ok(cluster)
+    }
+
+    /// Opens what the store's directory has, as the program does.
+    fn open(&self, store: StoreId) -> Result<Running, String> {
+        let path = self.dir.path().join(format!("store{store}"));
+        let disk = DirDisk::open(path, Route::default()).map_err(|error| error.to_string())?;
+        let disk: Arc<dyn Disk> = Arc::new(disk);
+        let claim =
+            Claim::new(disk.as_ref(), store, ClusterId(1)).map_err(|error| error.to_string())?;
+        let options = WalOptions { segment_bytes: SEGMENT_BYTES };
+        let (wal, recovered) = Wal::open(Arc::clone(&disk), claim.identity(), options)
+            .map_err(|error| error.to_string())?;
+        let compacted = recovered.groups.iter().map(|(region, log)| (*region, log.compacted.index));
+        let machine = KvMachine::open(Arc::clone(&disk), CheckpointOptions::default(), compacted)
+            .map_err(|error| error.to_string())?;
+        let reader = machine.reader();
+        let mut config = NodeConfig::new(StoreConfig::new(store));
+        config.tick = TICK;
+        config.store.incarnation = disk.random();
+        config.store.seed = disk.random();
+        let log = OpenLog::wal(wal, recovered.groups);
+        let bootstrap = Region::first(&self.stores);
+        let transport = self.network.transport(store);
+        let node = NodeHandle::start(config, machine, bootstrap, log, transport)
+            .map_err(|error| error.to_string())?;
+        Ok(Running { node, reader, _claim: claim })
+    }
+
+    /// Stops a store and keeps the first failure.
+    fn end(&mut self, store: StoreId) {
+        if let Some(running) = self.running.remove(&store)
+            && let Err(why) = running.node.shutdown()
+        {
+            self.failure.get_or_insert(format!("store {store} failed: {why}"));
+        }
+    }
+}
+
+impl Backend for ThreadCluster {
+    fn stores(&self) -> Vec<StoreId> {
+        self.stores.clone()
+    }
+
+    fn now(&self) -> Time {
+        self.began.elapsed().as_micros() as Time
+    }
+
+    fn advance(&mut self, until: Time) {
+        // What happens meanwhile happens on other threads; whoever waits looks again soon.
+        let left = Duration::from_micros(until.saturating_sub(self.now()));
+        std::thread::sleep(left.min(Duration::from_millis(1)));
+    }
+
+    fn submit(&mut self, to: StoreId, region: RegionId, request: Request, callback: Callback) {
+        let Some(running) = self.running.get(&to) else {
+            return callback.refuse(Refusal::ShuttingDown);
+        };
+        if request.is_read_only() {
+            return running.node.read(region, Query::new(EPOCH, request, callback));
+        }
+        match request.encode() {
+            Ok(body) => {
+                running.node.propose(Proposal { region, epoch: EPOCH, body, callback });
+            }
+            Err(_) => {
+                let max = kv::command::REQUEST_BYTES_MAX;
+                callback.refuse(Refusal::TooLarge { bytes: max + 1, max });
+            }
+        }
+    }
+
+    fn is_running(&self, store: StoreId) -> bool {
+        self.running.contains_key(&store)
+    }
+
+    fn stop(&mut self, store: StoreId, _: Stop) {
+        let others = self.stores.iter().copied().filter(|&id| id != store).collect();
+        let cut: Arc<dyn Filter> = Arc::new(Partition { one: vec![store], other: others });
+        self.filters.write().push(Arc::clone(&cut));
+        self.end(store);
+        self.filters.write().retain(|filter| !Arc::ptr_eq(filter, &cut));
+    }
+
+    fn start(&mut self, store: StoreId) -> bool {
+        match self.open(store) {
+            Ok(running) => {
+                self.running.insert(store, running);
+                true
+            }
+            Err(why) => {
+                self.failure.get_or_insert(format!("store {store} does not start: {why}"));
+                false
+            }
+        }
+    }
+
+    fn status(&self, store: StoreId, region: RegionId) -> Option<RegionStatus> {
+        self.running.get(&store)?.node.status(region)
+    }
+
+    fn peek(&self, store: StoreId, cf: Cf, key: &[u8]) -> Option<Bytes> {
+        let snapshot = self.running.get(&store)?.reader.snapshot();
+        snapshot.get(cf, key).map(|value| Bytes::copy_from_slice(&value))
+    }
+
+    fn state_hash(&self, store: StoreId, region: RegionId) -> Option<u64> {
+        let snapshot = self.running.get(&store)?.reader.snapshot();
+        snapshot.region(region)?;
+        let mut hasher = DefaultHasher::new();
+        for cf in [Cf::Default, Cf::Lock, Cf::Write] {
+            snapshot.scan(cf, b"", b"", false, &mut |key, value| {
+                (key, value).hash(&mut hasher);
+                true
+            });
+        }
+        Some(hasher.finish())
+    }
+
+    fn transfer(&mut self, region: RegionId, to: StoreId) {
+        self.running.values().for_each(|running| running.node.transfer_leader(region, Some(to)));
+    }
+
+    fn add_filter(&mut self, filter: Arc<dyn Filter>) {
+        self.filters.write().push(filter);
+    }
+
+    fn clear_filters(&mut self) {
+        self.filters.write().clear();
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.failure.clone()
+    }
+
+    fn describe(&self) -> String {
+        let statuses = self.running.values().filter_map(|r| r.node.status(RegionId::FIRST));
+        let lines: Vec<String> = statuses.map(|status| format!("{status:?}")).collect();
+        format!("{}\nreal threads, {} ms after the start", lines.join("\n"), self.now() / 1000)
+    }
+}
+
+impl Drop for ThreadCluster {
+    fn drop(&mut self) {
+        for store in std::mem::take(&mut self.stores) {
+            self.end(store);
+        }
+    }
+}

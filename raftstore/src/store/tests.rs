@@ -1,5 +1,7 @@
 //! Three stores in one thread: the loop of the node, without threads.
 
+mod random;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -12,7 +14,7 @@ use raft::{LogId, RoleKind};
 use super::*;
 use crate::applier::Applier;
 use crate::command::{self, CommandKind};
-use crate::disk::sim::Fate;
+use crate::disk::sim::{Crash, Fate};
 use crate::disk::{ClusterId, Identity, SimDisk};
 use crate::start::{StartError, start, storage_of};
 use crate::testing::{Answers, Outcome, Toy, ToyCheckpoint, ToyRegion};
@@ -29,11 +31,14 @@ const STORES: [StoreId; 3] = [S1, S2, S3];
 struct Disk {
     drive: SimDisk,
     checkpoint: ToyCheckpoint,
+    /// Bytes of log between checkpoints.
+    checkpoint_bytes: u64,
 }
 
 impl Disk {
     fn new(id: StoreId) -> Disk {
-        Disk { drive: SimDisk::new(id.0), checkpoint: ToyCheckpoint::default() }
+        let checkpoint = ToyCheckpoint::default();
+        Disk { drive: SimDisk::new(id.0), checkpoint, checkpoint_bytes: 0 }
     }
 
     fn open(&self, id: StoreId) -> (Wal, Recovered) {
@@ -48,7 +53,7 @@ impl Disk {
 
     fn fork(&self) -> Disk {
         let checkpoint = Mutex::new(self.checkpoint.lock().clone());
-        Disk { drive: self.drive.fork(), checkpoint: Arc::new(checkpoint) }
+        Disk { drive: self.drive.fork(), checkpoint: Arc::new(checkpoint), ..*self }
     }
 }
 
@@ -80,7 +85,7 @@ impl Node {
         let mut config = StoreConfig::new(id);
         set(&mut config);
         let (wal, recovered) = disk.open(id);
-        let machine = Toy::open(&disk.checkpoint, 0);
+        let machine = Toy::open(&disk.checkpoint, disk.checkpoint_bytes);
         let storage = storage_of(wal.reader());
         let (store, applier) =
             start(config, machine, Region::first(&STORES), &recovered.groups, storage)?;
@@ -211,7 +216,7 @@ impl Cluster {
             for node in self.nodes.values_mut() {
                 node.store.tick();
                 let mut reports = Vec::new();
-                node.applier.tick(1, &mut reports);
+                node.applier.tick(node.wal.written_bytes(), &mut reports);
                 reports.into_iter().for_each(|report| node.store.applied(report));
             }
             self.settle();

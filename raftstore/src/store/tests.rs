@@ -130,6 +130,7 @@ impl Node {
         for batch in self.unsynced.drain(..) {
             self.store.persisted(batch.synced());
         }
+        while self.wal.collect().expect("the disk works") {}
     }
 
     fn commands(&self) -> Vec<String> {

@@ -53,7 +53,7 @@ impl World {
             commands: Vec::new(),
             reads: Vec::new(),
             power_cuts: 0,
-            cuts_in_1000: if seed % 4 == 0 { 5 } else { 1 },
+            cuts_in_1000: if seed.is_multiple_of(4) { 5 } else { 1 },
             votes: BTreeMap::new(),
         }
     }

@@ -61,7 +61,7 @@ impl RawNode {
     }
 
     /// Gives back a buffer in which messages came, for the next ones: whoever sends
-    /// [`Ready::messages`] and what [`RawNode::persisted`] gives by draining them, and then gives
+    /// [`Ready::messages`](crate::Ready::messages) and what [`RawNode::persisted`] gives by draining them, and then gives
     /// the vector back, saves an allocation each time. An idle server keeps none.
     pub fn recycle(&mut self, messages: Vec<Message>) {
         self.raft.server.out.recycle(messages);

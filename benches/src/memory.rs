@@ -53,7 +53,10 @@ fn make(nodes: usize, leaders: bool) -> Vec<RawNode> {
     let mut keep = Vec::with_capacity(nodes);
     for _ in 0..nodes {
         keep.push(if leaders {
-            Cluster::new(3, Propose::Many, config).into_leader()
+            let mut leader = Cluster::new(3, Propose::Many, config).into_leader();
+            // Idle, not just elected: a tick frees what the election has used.
+            leader.tick();
+            leader
         } else {
             let id = raft::NodeId::new(1).expect("one is not zero");
             RawNode::new(config(id), Box::new(empty_log(3))).expect("an empty log is a good one")

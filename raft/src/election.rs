@@ -34,28 +34,27 @@ pub(crate) enum Kind {
 
 /// A tick of anybody but the leader: when the timer runs out, campaign.
 pub(crate) fn tick(server: &mut Server) -> Next {
-    server.election_elapsed += 1;
-    if server.election_elapsed < server.election_timeout || !server.is_promotable() {
+    let timeout = u64::from(server.election_timeout);
+    if server.election_elapsed() < timeout || !server.is_promotable() {
         return Next::Stay;
     }
-    server.election_elapsed = 0;
+    server.restart_election_timer();
     campaign(server, false)
 }
 
 /// A tick of the leader: every election timeout it makes sure of its quorum and gives up a
 /// transfer that has not worked; every heartbeat timeout it says that it leads.
 pub(crate) fn tick_leader(server: &mut Server, leader: &mut Leader) -> Next {
-    server.election_elapsed += 1;
-    leader.heartbeat_elapsed += 1;
-    if server.election_elapsed >= server.config.election_ticks {
-        server.election_elapsed = 0;
+    let now = server.clock.now();
+    if server.election_elapsed() >= u64::from(server.config.election_ticks) {
+        server.restart_election_timer();
         if server.config.check_quorum && !has_active_quorum(server, leader) {
             return Next::Follow { term: server.term, leader: None };
         }
         leader.transferee = None;
     }
-    if leader.heartbeat_elapsed >= server.config.heartbeat_ticks {
-        leader.heartbeat_elapsed = 0;
+    if now - leader.heartbeat_since >= u64::from(server.config.heartbeat_ticks) {
+        leader.heartbeat_since = now;
         replication::broadcast_heartbeat(server, leader);
     }
     Next::Stay
@@ -149,7 +148,7 @@ pub(crate) struct VoteRequest {
 pub(crate) fn is_within_lease(server: &Server, leader: Option<NodeId>) -> bool {
     server.config.check_quorum
         && leader.is_some()
-        && server.election_elapsed < server.config.election_ticks
+        && server.election_elapsed() < u64::from(server.config.election_ticks)
 }
 
 /// RequestVote, receiver (Figure 2). Learners grant votes, too: they may have been promoted by an
@@ -165,7 +164,7 @@ pub(crate) fn on_request_vote(server: &mut Server, leader: Option<NodeId>, reque
     if may_vote && last >= server.last_id() && is_preferred {
         server.promise(from, term, Body::RequestVoteReply { pre, granted: true });
         if !pre {
-            server.election_elapsed = 0;
+            server.restart_election_timer();
             server.vote = Some(from);
         }
     } else {

@@ -50,7 +50,6 @@ impl Raft {
     }
 
     /// Nothing has happened for a while, or may have not: empty buffers are not kept.
-    #[cold]
     pub(crate) fn cool(&mut self) {
         self.server.cool();
         if let Role::Leader(leader) = &mut self.role {
@@ -70,6 +69,28 @@ impl Raft {
         self.become_next(next);
         // Refused while leadership was being handed over, perhaps.
         self.leave_joint_if_due(self.server.log.applied());
+    }
+
+    /// The tick with which something is due next, if nothing happens until then.
+    pub(crate) fn next_due(&self) -> u64 {
+        let server = &self.server;
+        let config = &server.config;
+        let next = server.clock.now() + 1;
+        if config.write_ticks_max != 0 || server.membership.auto_leave {
+            // A disk that stands still, and leaving a joint configuration, are looked after always.
+            return next;
+        }
+        let election = |ticks: u32| server.election_since + u64::from(ticks);
+        let due = match &self.role {
+            Role::Leader(leader) => {
+                let heartbeat = leader.heartbeat_since + u64::from(config.heartbeat_ticks);
+                heartbeat.min(election(config.election_ticks))
+            }
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {
+                election(server.election_timeout)
+            }
+        };
+        due.max(next)
     }
 
     /// Starts an election, unless this server leads or may not stand.

@@ -15,7 +15,7 @@ use crate::raft::{Proposed, Raft};
 use crate::ready::{Apply, Ready, Stable, Write, Written};
 use crate::replication;
 use crate::role::Role;
-use crate::server::{Outbox, Server};
+use crate::server::{Clock, Outbox, Server};
 use crate::snapshot;
 use crate::stall::Stall;
 use crate::storage::{InitialState, Storage};
@@ -78,11 +78,11 @@ impl RawNode {
             membership,
             commit_groups: Vec::new(),
             priorities: Vec::new(),
-            election_elapsed: 0,
+            clock: Clock::default(),
+            election_since: 0,
             election_timeout: 0,
             random: fastrand::Rng::with_seed(config.seed ^ config.id.get().rotate_left(32)),
             out: Outbox::default(),
-            is_warm: false,
             config,
         };
         let raft = Raft::new(server);
@@ -107,6 +107,7 @@ impl RawNode {
     /// What ends every public call: the invariants hold, and who watches is told what changed.
     #[inline]
     pub(crate) fn observe(&mut self) {
+        self.raft.server.clock.wake();
         self.invariants.check(&self.raft);
         if let Some(tracing) = &mut self.tracing {
             tracing.changes(&self.raft);
@@ -117,15 +118,22 @@ impl RawNode {
 
     /// Time passes, by one tick.
     pub fn tick(&mut self) {
-        if self.raft.server.is_warm {
-            self.raft.cool();
+        if self.raft.server.clock.tick() {
+            self.whole_tick();
         }
+    }
+
+    /// A tick with which something may be due.
+    fn whole_tick(&mut self) {
+        self.raft.cool();
         self.raft.tick();
         if self.raft.server.config.write_ticks_max != 0 {
             let next = self.stall.tick(&mut self.raft, self.writes, self.reported);
             self.raft.become_next(next);
         }
         self.observe();
+        let due = self.raft.next_due();
+        self.raft.server.clock.sleep_until(due);
     }
 
     /// Takes a message from a peer.
@@ -312,7 +320,6 @@ impl RawNode {
         let soft_state = self.raft.soft_state();
         let changed = soft_state != self.soft_state;
         self.soft_state = soft_state;
-        self.raft.server.is_warm = true;
         let ready = Ready {
             messages: self.raft.server.out.take_messages(),
             reads: std::mem::take(&mut self.raft.server.out.reads),
@@ -372,5 +379,6 @@ impl RawNode {
     /// role.
     pub fn set_election_timeout(&mut self, ticks: u32) {
         self.raft.server.election_timeout = ticks;
+        self.observe();
     }
 }

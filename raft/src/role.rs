@@ -46,7 +46,8 @@ pub(crate) struct Candidate {
 pub(crate) struct Leader {
     /// What it knows of each member, itself included.
     pub(crate) progress: ProgressMap,
-    pub(crate) heartbeat_elapsed: u32,
+    /// The tick of its last heartbeats.
+    pub(crate) heartbeat_since: u64,
     /// Whom it is handing over to (T§3.10).
     pub(crate) transferee: Option<NodeId>,
     /// No membership change is accepted until everything up to here is applied: there may be one.
@@ -161,7 +162,7 @@ impl Leader {
         }
         Leader {
             progress,
-            heartbeat_elapsed: 0,
+            heartbeat_since: server.clock.now(),
             transferee: None,
             // There may be an unapplied change among what was taken over; up to here nobody looks.
             pending_conf_index: last,

@@ -33,15 +33,48 @@ pub(crate) struct Server {
     pub(crate) commit_groups: Groups,
     /// Who should rather lead, where that was said; 0 for the others.
     pub(crate) priorities: Vec<(NodeId, u32)>,
-    /// Ticks since a leader or a candidate we voted for was heard from; on a leader, since it last
-    /// made sure of its quorum.
-    pub(crate) election_elapsed: u32,
-    /// When the election timer runs out; drawn anew with every change of role (§5.2).
+    pub(crate) clock: Clock,
+    /// The tick at which a leader or a candidate we voted for was last heard from; on a leader, at
+    /// which it last made sure of its quorum.
+    pub(crate) election_since: u64,
+    /// Ticks until the election timer runs out; drawn anew with every change of role (§5.2).
     pub(crate) election_timeout: u32,
     pub(crate) random: fastrand::Rng,
     pub(crate) out: Outbox,
-    /// Something was handed out since the last tick, so buffers are kept.
-    pub(crate) is_warm: bool,
+}
+
+/// Counts ticks; timers are points in that count.
+///
+/// Groups are many and most of them idle, so a tick with which nothing can be due is one
+/// comparison: a whole tick says when the next one is needed, and whatever else happens to the
+/// server asks for a whole one.
+#[derive(Default)]
+pub(crate) struct Clock {
+    now: u64,
+    due: u64,
+}
+
+impl Clock {
+    /// A tick. Says whether anything may be due with it.
+    pub(crate) fn tick(&mut self) -> bool {
+        self.now += 1;
+        self.now >= self.due
+    }
+
+    /// Ticks so far.
+    pub(crate) fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// Something has happened: what is due when has to be found out anew.
+    pub(crate) fn wake(&mut self) {
+        self.due = 0;
+    }
+
+    /// Nothing is due before the tick `due`, as long as nothing happens.
+    pub(crate) fn sleep_until(&mut self, due: u64) {
+        self.due = due;
+    }
 }
 
 impl Outbox {
@@ -107,8 +140,17 @@ impl Server {
             self.term = term;
             self.vote = None;
         }
-        self.election_elapsed = 0;
+        self.restart_election_timer();
         self.draw_election_timeout();
+    }
+
+    /// Ticks on the election timer.
+    pub(crate) fn election_elapsed(&self) -> u64 {
+        self.clock.now() - self.election_since
+    }
+
+    pub(crate) fn restart_election_timer(&mut self) {
+        self.election_since = self.clock.now();
     }
 
     pub(crate) fn draw_election_timeout(&mut self) {
@@ -124,7 +166,6 @@ impl Server {
 
     /// Frees the buffers that are empty: there are many servers, and most of them are idle.
     pub(crate) fn cool(&mut self) {
-        self.is_warm = false;
         if self.out.messages.is_empty() {
             self.out.messages = Vec::new();
         }

@@ -156,17 +156,17 @@ impl Raft {
         let server = &mut self.server;
         match body {
             Body::AppendEntries { prev, entries, commit } => {
-                server.election_elapsed = 0;
+                server.restart_election_timer();
                 follower.leader = Some(from);
                 replication::on_append(server, from, prev, entries, commit)?;
             }
             Body::Heartbeat { commit, read } => {
-                server.election_elapsed = 0;
+                server.restart_election_timer();
                 follower.leader = Some(from);
                 replication::on_heartbeat(server, from, commit, read)?;
             }
             Body::InstallSnapshot { snapshot } => {
-                server.election_elapsed = 0;
+                server.restart_election_timer();
                 follower.leader = Some(from);
                 self.on_install_snapshot(from, snapshot);
             }

@@ -30,7 +30,7 @@ pub(crate) fn start(server: &mut Server, leader: &mut Leader, to: NodeId) {
     if to == server.id() {
         return;
     }
-    server.election_elapsed = 0;
+    server.restart_election_timer();
     leader.transferee = Some(to);
     if is_up_to_date {
         server.send(to, Body::TimeoutNow);

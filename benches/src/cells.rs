@@ -87,6 +87,32 @@ fn median(sorted: &[f64]) -> f64 {
     }
 }
 
+/// How long each of many things took.
+#[derive(Clone, Debug, Default)]
+pub struct Latencies(Vec<u64>);
+
+impl Latencies {
+    /// Adds one.
+    pub fn push(&mut self, latency: Duration) {
+        self.0.push(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    /// The median and the 99th percentile, in microseconds; nothing for none.
+    #[must_use]
+    pub fn figures(mut self) -> Vec<Figure> {
+        self.0.sort_unstable();
+        let Some(last) = self.0.len().checked_sub(1) else { return Vec::new() };
+        let at = |share: f64| self.0[(last as f64 * share).round() as usize] as f64 / 1e3;
+        vec![figure("p50", at(0.50), "us"), figure("p99", at(0.99), "us")]
+    }
+}
+
 /// Calls `step`, which says how much it did, until `time` has passed; gives how much was done and
 /// how long it took.
 pub fn during(time: Duration, mut step: impl FnMut() -> u64) -> (u64, Duration) {

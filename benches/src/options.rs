@@ -26,6 +26,8 @@ pub enum What {
     Idle(Options),
     /// Bytes per idle node.
     Memory(Options),
+    /// Three stores in one process, a synced log each.
+    E2e(Options),
 }
 
 /// How to measure it.

@@ -25,6 +25,10 @@ fn main() -> ExitCode {
             true
         }
         What::Memory(options) => benches::memory::run(&options),
+        What::E2e(options) => {
+            benches::e2e::run(&options);
+            true
+        }
     };
     if measured { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -7,6 +7,7 @@
 //! | all arguments of a command, or of a `MULTI` | [`REQUEST_BYTES_MAX`] | `-ERR`, the connection goes on |
 //! | arguments of a command | [`ARGS_MAX`] | `-ERR`, the connection goes on |
 //! | an inline command | [`INLINE_BYTES_MAX`] | `-ERR Protocol error`, closed |
+//! | sent without reading any answer | 64 MiB | not read until answers are |
 //! | a declared length | [`DECLARED_BYTES_MAX`], [`DECLARED_ARGS_MAX`] | `-ERR Protocol error`, closed |
 //!
 //! The declared lengths are those of Redis: whoever announces more speaks another protocol. Between

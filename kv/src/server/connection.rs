@@ -6,9 +6,11 @@
 //!    └───── output ◄───────────────┴──────── answers ◄────────────┘
 //! ```
 //!
-//! Nothing here waits. What cannot go on stays where it is, and what is before it stops in turn: a
-//! client that does not read its answers is not read from, so its memory stays bounded by one batch
-//! and its answers.
+//! Nothing here waits. What cannot go on stays where it is, and what is before it stops in turn. For
+//! a client that does not read its answers no further command is carried out. What it sends is still
+//! taken, up to a limit, because many clients send all of a pipeline before they read the first
+//! answer: they would wait for us, and we for them. When all clients together have too much waiting
+//! in this way, each gets little.
 
 use std::io::{self, Read};
 
@@ -23,8 +25,14 @@ use crate::server::commands::{self, Context, Failure, InTransaction};
 use crate::server::session::Session;
 use crate::server::world::World;
 
-/// While a request is in flight, so much is read ahead.
-const INPUT_BYTES_MAX: usize = 1 << 20;
+/// So much is read ahead of what can be carried out, for one connection.
+const INPUT_BYTES_MAX: usize = 64 << 20;
+
+/// The same while all connections together hold more than [`INPUT_BYTES_TOTAL`].
+const INPUT_BYTES_SCARCE: usize = 64 << 10;
+
+/// What is plenty of input for all connections together.
+const INPUT_BYTES_TOTAL: usize = 512 << 20;
 
 /// With so many bytes of answers waiting, no further command is looked at.
 const OUTPUT_BYTES_MAX: usize = 1 << 20;
@@ -58,6 +66,8 @@ pub(crate) struct Connection {
     in_flight: Option<u64>,
     decoder: Decoder,
     input: BytesMut,
+    /// What of the input is in `World::input_bytes`.
+    input_counted: usize,
     /// A command that is read but has to wait for the batch before it.
     held: Option<Vec<Bytes>>,
     batch: Batch,
@@ -78,6 +88,7 @@ impl Connection {
             in_flight: None,
             decoder: Decoder::default(),
             input: BytesMut::new(),
+            input_counted: 0,
             held: None,
             batch: Batch::default(),
             output: Output::default(),
@@ -96,15 +107,28 @@ impl Connection {
     }
 
     /// Whether it can go on without anything happening first.
-    pub(crate) fn is_runnable(&self) -> bool {
-        (self.can_read && self.wants_input())
+    pub(crate) fn is_runnable(&self, world: &World) -> bool {
+        (self.can_read && self.wants_input(world))
             || (self.can_write && !self.output.is_empty())
             || (self.may_dispatch() && self.has_commands())
     }
 
-    fn wants_input(&self) -> bool {
+    fn wants_input(&self, world: &World) -> bool {
         let stopped = self.session.closing || self.ended;
-        !stopped && (self.may_dispatch() || self.input.len() < INPUT_BYTES_MAX)
+        let is_scarce = world.input_bytes > INPUT_BYTES_TOTAL;
+        let ahead = if is_scarce { INPUT_BYTES_SCARCE } else { INPUT_BYTES_MAX };
+        !stopped && (self.may_dispatch() || self.input.len() < ahead)
+    }
+
+    /// Brings the account of what all connections hold up to date.
+    pub(crate) fn settle_input(&mut self, world: &mut World, len: usize) {
+        world.input_bytes = world.input_bytes + len - self.input_counted;
+        self.input_counted = len;
+    }
+
+    /// Bytes that were read and not understood yet.
+    pub(crate) fn input_len(&self) -> usize {
+        self.input.len()
     }
 
     fn may_dispatch(&self) -> bool {
@@ -119,8 +143,8 @@ impl Connection {
     ///
     /// # Errors
     /// When the connection is lost.
-    pub(crate) fn read(&mut self, scratch: &mut [u8]) -> io::Result<usize> {
-        if !self.can_read || !self.wants_input() {
+    pub(crate) fn read(&mut self, world: &World, scratch: &mut [u8]) -> io::Result<usize> {
+        if !self.can_read || !self.wants_input(world) {
             return Ok(0);
         }
         match self.socket.read(scratch) {

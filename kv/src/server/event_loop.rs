@@ -272,7 +272,7 @@ impl EventLoop {
             connection.is_listed = false;
             match self.run_connection(slot, &mut connection) {
                 Ok(()) if !connection.is_finished() => {
-                    let again = connection.is_runnable();
+                    let again = connection.is_runnable(&self.world);
                     self.world.connections[slot] = Some(connection);
                     if again {
                         self.list(slot);
@@ -293,13 +293,14 @@ impl EventLoop {
     }
 
     fn run_connection(&mut self, slot: usize, connection: &mut Connection) -> io::Result<()> {
-        let read = connection.read(&mut self.scratch)?;
+        let read = connection.read(&self.world, &mut self.scratch)?;
         if read > 0 {
             connection.session.active = self.world.now;
             self.world.counters.bytes_in += read as u64;
         }
         let request = connection.dispatch(&mut self.world, &mut self.args);
         self.expect(slot, request);
+        connection.settle_input(&mut self.world, connection.input_len());
         self.world.counters.bytes_out += connection.flush()? as u64;
         Ok(())
     }
@@ -308,6 +309,7 @@ impl EventLoop {
         if let Err(e) = self.poll.registry().deregister(&mut connection.socket) {
             log::debug!("client {}: {e}", connection.session.peer);
         }
+        connection.settle_input(&mut self.world, 0);
         self.world.connected -= 1;
         self.free.push(slot);
     }

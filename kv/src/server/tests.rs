@@ -176,6 +176,21 @@ fn a_client_that_does_not_read_is_waited_for_and_loses_nothing() {
     assert!(server.memory.requests().len() > 4, "no batch may hold all of it");
 }
 
+/// As most clients do. If we waited for it to read, it would wait for us to read.
+#[test]
+fn a_client_may_send_a_whole_pipeline_before_it_reads() {
+    let server = Running::start();
+    let mut client = server.client();
+    client.socket.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
+    let value = vec![b'x'; 1 << 20];
+    let one = [&command(&[b"SET", b"k", &value])[..], b"GET k\r\n"].concat();
+    client.send(one.repeat(30));
+    let one = [b"+OK\r\n$1048576\r\n", &value[..], b"\r\n"].concat();
+    for _ in 0..30 {
+        client.expect(&one);
+    }
+}
+
 #[test]
 fn commands_beyond_the_limits_are_refused_and_the_connection_goes_on() {
     let server = Running::start();

@@ -21,6 +21,8 @@ pub(crate) struct World {
     /// All but the connection whose commands are being carried out: that one is taken out.
     pub(crate) connections: Vec<Option<Box<Connection>>>,
     pub(crate) connected: usize,
+    /// Input of all connections that was read and is not understood yet.
+    pub(crate) input_bytes: usize,
 }
 
 /// Figures since the start, for `INFO`.
@@ -52,6 +54,7 @@ impl World {
             counters: Counters::default(),
             connections: Vec::new(),
             connected: 0,
+            input_bytes: 0,
         }
     }
 }

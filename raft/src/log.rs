@@ -107,6 +107,7 @@ impl Log {
         self.stable
     }
 
+    #[cfg(any(debug_assertions, test))]
     pub(crate) fn handed(&self) -> Index {
         self.handed
     }

@@ -24,6 +24,7 @@
 //! have the run again.
 
 pub mod backend;
+pub mod patience;
 pub mod sim;
 pub mod threads;
 
@@ -37,6 +38,7 @@ use raftstore::store::RegionStatus;
 use raftstore::{Refusal, RegionId, StoreId, Unknown};
 
 pub use backend::{Backend, Stop};
+pub use patience::Patience;
 pub use sim::SimCluster;
 pub use threads::ThreadCluster;
 
@@ -46,24 +48,6 @@ use crate::sim::{Options, Time, ms};
 /// Names a request under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(u64);
-
-/// How long things may take, in the time of the back end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
-    /// One request to one store.
-    pub request: Time,
-    /// Anything that must come to pass in the end.
-    pub must: Time,
-    /// From one look to the next at something that is waited for.
-    pub poll: Time,
-}
-
-impl Default for Patience {
-    /// A second a request and twenty for what must be: elections take a fifth of a second.
-    fn default() -> Patience {
-        Patience { request: ms(1000), must: ms(20_000), poll: ms(2) }
-    }
-}
 
 /// A cluster of stores, all of them members of one region, and clients of them.
 pub struct Cluster {

@@ -95,6 +95,8 @@ impl Log {
         self.committed
     }
 
+    /// The last index handed out to be applied. Only the invariants ask.
+    #[cfg(debug_assertions)]
     pub(crate) fn applying(&self) -> Index {
         self.applying
     }

@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod digest;
 pub mod filter;
 pub mod generic;
+pub mod linearizability;
 pub mod lists;
 pub mod script;
 pub mod sim;

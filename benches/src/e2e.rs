@@ -27,6 +27,7 @@ use raftstore::{
 };
 
 use crate::cells::{self, Cell, Figure, Latencies, figure, noise};
+use crate::device;
 use crate::options::Options;
 
 const STORES: [StoreId; 3] = [StoreId(1), StoreId(2), StoreId(3)];
@@ -267,8 +268,13 @@ pub fn run(options: &Options) {
                     let start = || Stores::start(is_durable.then_some(&dir), sync);
                     let stores = stores.get_or_insert_with(start);
                     stores.drive(window, &bytes, time / 10);
+                    let before = device::bytes_written();
                     let (writes, elapsed, latencies) = stores.drive(window, &bytes, time);
-                    figures(writes, elapsed, latencies)
+                    let device = device::bytes_written() - before;
+                    let mut figures = figures(writes, elapsed, latencies);
+                    let per_byte = device as f64 / (writes * payload as u64) as f64;
+                    figures.push(figure("device_bytes_per_byte", per_byte, "ratio"));
+                    figures
                 }));
             }
         }

@@ -2,7 +2,8 @@
 //!
 //! * [`cluster`]: three (or any number of) cores in one thread, moved by hand.
 //! * [`cells`]: cells that are measured in turn, and how their figures are printed.
-//! * [`core`], [`idle`], [`memory`], [`e2e`]: the workloads of `figures`, one subcommand each.
+//! * [`device`]: what the disks say of themselves.
+//! * [`core`], [`idle`], [`memory`], [`wal`], [`recovery`], [`e2e`]: the workloads of `figures`, one subcommand each.
 //!
 //! The workloads are those that other Raft libraries are measured with, so that every figure can
 //! be quoted as a ratio taken in the same minutes on the same machine. A figure is one line:
@@ -11,7 +12,10 @@
 pub mod cells;
 pub mod cluster;
 pub mod core;
+pub mod device;
 pub mod e2e;
 pub mod idle;
 pub mod memory;
 pub mod options;
+pub mod recovery;
+pub mod wal;

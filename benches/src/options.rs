@@ -26,6 +26,10 @@ pub enum What {
     Idle(Options),
     /// Bytes per idle node.
     Memory(Options),
+    /// Appends to the log, synced and not.
+    Wal(Options),
+    /// Opening a log.
+    Recovery(Options),
     /// Three stores in one process, a synced log each.
     E2e(Options),
 }

@@ -25,6 +25,14 @@ fn main() -> ExitCode {
             true
         }
         What::Memory(options) => benches::memory::run(&options),
+        What::Wal(options) => {
+            benches::wal::run(&options);
+            true
+        }
+        What::Recovery(options) => {
+            benches::recovery::run(&options);
+            true
+        }
         What::E2e(options) => {
             benches::e2e::run(&options);
             true

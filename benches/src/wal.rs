@@ -1,0 +1,239 @@
+//! `wal`: appends to the log, one sync a call or none, by each route.
+//!
+//! One log serves all rounds of a variant, compacted after each cell, so that what it wrote before
+//! is there to be used again, as in a store that has run for a while. Segments are made ahead of
+//! use by another thread, as a node does.
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use crossbeam_channel::{Sender, bounded};
+use raft::{Entries, Entry, Index, LogId, Run, Term};
+use raftstore::disk::{ClusterId, DirDisk, Identity, Route};
+use raftstore::wal::{GroupRecord, Wal, WalOptions};
+use raftstore::{RegionId, StoreId};
+
+use crate::cells::{self, Cell, Figure, Latencies, during, figure, noise};
+use crate::device;
+use crate::options::Options;
+
+const PAYLOAD: usize = 256;
+const TERM: Term = 7;
+/// Groups and entries of each: the workloads.
+const SHAPES: [(u64, usize); 5] = [(1, 1), (1, 16), (1, 256), (100, 1), (100, 16)];
+/// The log is compacted during a cell when it has so many bytes: more than the groups of a store
+/// keep, and little enough for any disk.
+const KEPT_BYTES: u64 = 256 << 20;
+
+/// The routes, as they are called in figures. The first is what a store does unless told otherwise.
+const ROUTES: [(&str, Option<Route>); 3] = [
+    ("raftkv", None),
+    ("raftkv-written", Some(Route::Written)),
+    ("raftkv-mapped", Some(Route::Mapped)),
+];
+
+/// Payloads that do not compress, and do not repeat soon.
+pub(crate) struct Payloads {
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl Payloads {
+    const REPEAT: usize = 1 << 20;
+
+    pub(crate) fn new() -> Payloads {
+        Payloads { bytes: noise(Payloads::REPEAT + PAYLOAD, 11), at: 0 }
+    }
+
+    /// `count` entries from `first` on, each with a payload of its own.
+    pub(crate) fn entries(&mut self, first: Index, count: usize) -> Entries {
+        let entries: Vec<Entry> = (0..count)
+            .map(|_| {
+                self.at = (self.at + PAYLOAD) % Payloads::REPEAT;
+                Entry::normal(Bytes::copy_from_slice(&self.bytes[self.at..self.at + PAYLOAD]))
+            })
+            .collect();
+        Run::new(TERM, first, entries).map(Entries::from).unwrap_or_default()
+    }
+}
+
+/// A log of some groups that grow at the same pace.
+pub(crate) struct Log {
+    pub(crate) wal: Wal,
+    payloads: Payloads,
+    /// The last index of each group that was ever written.
+    last: Vec<Index>,
+    nudge: Sender<()>,
+    /// Bytes of entries that are not compacted, and when that is to be done.
+    kept: u64,
+    kept_max: u64,
+}
+
+impl Log {
+    /// An empty log below `dir`, compacted now and then.
+    pub(crate) fn create(dir: &Path, route: Route) -> Log {
+        Log { kept_max: KEPT_BYTES, ..Log::create_kept(dir, route) }
+    }
+
+    /// An empty log below `dir` that keeps everything.
+    ///
+    /// # Panics
+    /// If the directory cannot be written.
+    pub(crate) fn create_kept(dir: &Path, route: Route) -> Log {
+        let _ = std::fs::remove_dir_all(dir);
+        let (wal, _) = open(dir, route);
+        let preparer = wal.preparer();
+        let (nudge, nudged) = bounded(1);
+        // Ends with the log, whose sender is the only one.
+        std::thread::spawn(move || {
+            while nudged.recv().is_ok() {
+                preparer.prepare().expect("there is room for a segment");
+            }
+        });
+        let (payloads, last) = (Payloads::new(), Vec::new());
+        Log { wal, payloads, last, nudge, kept: 0, kept_max: u64::MAX }
+    }
+
+    /// Appends `count` entries to each of the first `groups` groups, as one batch.
+    pub(crate) fn append(&mut self, groups: u64, count: usize) {
+        self.last.resize(self.last.len().max(groups as usize), 0);
+        let mut entries = Vec::with_capacity(groups as usize);
+        for last in &mut self.last[..groups as usize] {
+            entries.push(self.payloads.entries(*last + 1, count));
+            *last += count as Index;
+        }
+        let numbered = (1..).map(RegionId).zip(&entries);
+        let records: Vec<_> = numbered.map(|(id, entries)| GroupRecord::new(id, entries)).collect();
+        self.wal.append(&records).expect("appends");
+        if self.wal.is_half_used() {
+            // If it has been told already, once is enough.
+            let _ = self.nudge.try_send(());
+        }
+        self.kept += groups * (count * PAYLOAD) as u64;
+        if self.kept >= self.kept_max {
+            self.compact();
+        }
+    }
+
+    pub(crate) fn sync(&mut self) {
+        self.wal.sync().expect("syncs");
+    }
+
+    /// Drops all entries, and the segments they are in.
+    fn compact(&mut self) {
+        let none = Entries::new();
+        let numbered = (1..).map(RegionId).zip(&self.last).filter(|(_, last)| **last > 0);
+        let record = |(id, last): (RegionId, &Index)| GroupRecord {
+            compact: Some(LogId::new(TERM, *last)),
+            ..GroupRecord::new(id, &none)
+        };
+        let records: Vec<_> = numbered.map(record).collect();
+        self.wal.append(&records).expect("appends");
+        self.sync();
+        while self.wal.collect().expect("collects") {}
+        self.kept = 0;
+    }
+}
+
+/// The log below `dir`, and how many entries it has.
+pub(crate) fn open(dir: &Path, route: Route) -> (Wal, u64) {
+    let disk = DirDisk::open(dir, route).expect("a directory can be made");
+    let identity = Identity { store: StoreId(1), cluster: ClusterId(1), generation: 1 };
+    let opened = Wal::open(Arc::new(disk), &identity, WalOptions::default());
+    let (wal, recovered) = opened.expect("the log opens");
+    let entries = recovered.groups.values().map(|group| group.last - group.compacted.index);
+    (wal, entries.sum())
+}
+
+type Slot = Rc<RefCell<Option<Log>>>;
+
+/// Cells for all routes and shapes.
+pub fn run(options: &Options) {
+    let time = options.time(0.5);
+    let mut cells = Vec::new();
+    let mut dirs = Vec::new();
+    for (name, route) in ROUTES {
+        let log = Slot::default();
+        let dir = options.dir.join(format!("wal-{name}"));
+        dirs.push(dir.clone());
+        for sync in [true, false] {
+            for (groups, count) in SHAPES {
+                let (log, dir) = (Rc::clone(&log), dir.clone());
+                let nosync = if sync { "" } else { "nosync/" };
+                let cell = format!("wal/{name}/{nosync}g{groups}/e{count}/p{PAYLOAD}");
+                cells.push(Cell::new(cell, move || {
+                    let mut log = log.borrow_mut();
+                    let log =
+                        log.get_or_insert_with(|| Log::create(&dir, route.unwrap_or_default()));
+                    measure(log, (groups, count), sync, time)
+                }));
+            }
+        }
+    }
+    cells::run(cells, options.rounds(5), options);
+    remove(&dirs);
+}
+
+fn remove(dirs: &[PathBuf]) {
+    for dir in dirs {
+        let _ = std::fs::remove_dir_all(dir);
+    }
+}
+
+fn measure(
+    log: &mut Log,
+    (groups, count): (u64, usize),
+    sync: bool,
+    time: Duration,
+) -> Vec<Figure> {
+    log.append(groups, count);
+    log.sync();
+    let mut latencies = Latencies::default();
+    let before = device::bytes_written();
+    let (entries, elapsed) = during(time, || {
+        let start = Instant::now();
+        log.append(groups, count);
+        if sync {
+            log.sync();
+        }
+        latencies.push(start.elapsed());
+        groups * count as u64
+    });
+    let device = device::bytes_written() - before;
+    log.sync();
+    log.compact();
+    let seconds = elapsed.as_secs_f64();
+    let bytes = entries as f64 * PAYLOAD as f64;
+    let mut figures = vec![figure("entries_per_s", entries as f64 / seconds, "1/s")];
+    if sync {
+        figures.push(figure("bandwidth", bytes / seconds / 1e6, "MB/s"));
+        figures.extend(latencies.figures());
+        figures.push(figure("device_bytes_per_byte", device as f64 / bytes, "ratio"));
+    } else {
+        figures.push(figure("ns_per_entry", seconds * 1e9 / entries as f64, "ns"));
+    }
+    figures
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_of_each_kind_has_its_figures() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut log = Log::create(&dir.path().join("log"), Route::default());
+        let metrics = |figures: Vec<Figure>| figures.iter().map(|f| f.metric).collect::<Vec<_>>();
+        let time = Duration::from_millis(5);
+        let synced = metrics(measure(&mut log, (3, 2), true, time));
+        assert_eq!(synced, ["entries_per_s", "bandwidth", "p50", "p99", "device_bytes_per_byte"]);
+        let unsynced = metrics(measure(&mut log, (1, 16), false, time));
+        assert_eq!(unsynced, ["entries_per_s", "ns_per_entry"]);
+        assert!(log.last[0] > log.last[1] && log.last[1] == log.last[2]);
+        assert_eq!(log.wal.durable(), log.wal.appended());
+    }
+}

@@ -14,83 +14,34 @@
 //! - within a bounded time after the faults end the cluster is level: one leader, all logs applied
 //!   everywhere, nothing under way, equal states;
 //! - every request that was ever handed to a store has been answered;
-//! - what clients did to shared lists is linearizable, and shared sums have lost nothing and
-//!   counted nothing twice;
+//! - what clients did to shared lists and keys is linearizable, and shared sums have lost nothing
+//!   and counted nothing twice;
+//! - a leader with nothing to do accounts for no bytes, reads or batches under way;
 //! - logs are bounded by what they must keep;
 //! - all of that is still so after everything has lost its power at once.
 
+mod cuts;
 mod faults;
+mod judge;
 pub mod plan;
+mod report;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::fmt;
 use std::rc::Rc;
 
 use bytes::Bytes;
 use raftstore::{RegionId, StoreId};
 
-use crate::clients::{Counter, CounterClient, Driver, ListClient, Requests};
+use crate::clients::{Counter, CounterClient, Driver, ListClient, SharedClient};
 use crate::cluster::{Cluster, SimCluster, Stop};
-use crate::lists::{Lists, Tally};
-use crate::sim::net::NetCounters;
+use crate::linearizability::store::Requests;
+use crate::lists::Lists;
 use crate::sim::{NetOptions, Time, ms};
 
+pub use cuts::Cuts;
 use faults::Chaos;
-pub use faults::Injected;
 use plan::Plan;
-
-/// What a run that found nothing has to tell.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
-    /// Its seed.
-    pub seed: u64,
-    /// How many stores it had.
-    pub stores: u64,
-    /// The hash of its trace.
-    pub trace: u64,
-    /// Events in the trace.
-    pub events: u64,
-    /// Checks the judges made.
-    pub checks: u64,
-    /// Virtual time that passed.
-    pub time: Time,
-    /// Indexes committed.
-    pub committed: u64,
-    /// What became of all requests.
-    pub requests: Requests,
-    /// Operations on lists, judged to be linearizable.
-    pub tally: Tally,
-    /// Faults, by kind.
-    pub injected: Injected,
-    /// What the network did.
-    pub net: NetCounters,
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { seed, stores, trace, events, time, committed, .. } = self;
-        write!(f, "seed {seed}: trace {trace:016x}, {stores} stores, {events} events")?;
-        write!(f, ", {} ms, {committed} committed, {} ops", time / 1000, self.tally.total())
-    }
-}
-
-/// What a run has found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// The seed that finds it again.
-    pub seed: u64,
-    /// What does not hold.
-    pub what: String,
-    /// What happened last.
-    pub recent: String,
-}
-
-impl fmt::Display for Found {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "seed {}: {}", self.seed, self.what)
-    }
-}
+pub use report::{Found, Injected, Report};
 
 /// How long a healed cluster may take until it is level: many elections, and time to catch up.
 const CONVERGE: Time = ms(10_000);
@@ -102,15 +53,32 @@ const CONVERGE: Time = ms(10_000);
 ///
 /// # Panics
 /// If the code under test does.
-pub fn run(seed: u64) -> Result<Report, Found> {
-    let plan = Plan::draw(seed);
-    let found = |what: String, recent: String| Found { seed, what, recent };
+pub fn run(seed: u64) -> Result<Report, Box<Found>> {
+    run_less(seed, &Cuts::default(), RECENT_EVENTS)
+}
+
+/// How many of the last events a run that finds something shows.
+pub const RECENT_EVENTS: usize = 400;
+
+/// Runs what `cuts` leave of `seed`, and keeps the last `events` events.
+///
+/// # Errors
+/// With what it has found.
+///
+/// # Panics
+/// If the code under test does.
+pub fn run_less(seed: u64, cuts: &Cuts, events: usize) -> Result<Report, Box<Found>> {
+    let mut plan = cuts.apply(Plan::draw(seed));
+    plan.options.trace_events = events;
+    let found = |what: String, script: Vec<String>, recent: String| {
+        Box::new(Found { seed, cuts: cuts.clone(), what, script, recent })
+    };
     let sim = SimCluster::new(plan.options.clone());
-    let sim = sim.map_err(|failure| found(failure.to_string(), String::new()))?;
-    let mut run = Run::new(plan, Cluster::over(Box::new(sim)));
+    let sim = sim.map_err(|failure| found(failure.to_string(), Vec::new(), String::new()))?;
+    let mut run = Run::new(plan, cuts.clone(), Cluster::over(Box::new(sim)));
     match run.whole() {
         Ok(()) => Ok(run.report()),
-        Err(what) => Err(found(what, run.cluster.describe())),
+        Err(what) => Err(found(what, run.chaos.script(), run.cluster.describe())),
     }
 }
 
@@ -120,26 +88,35 @@ struct Run {
     driver: Driver,
     chaos: Chaos,
     lists: Rc<RefCell<Lists>>,
+    shared: Rc<RefCell<Requests>>,
     counter: Rc<RefCell<Counter>>,
     rng: fastrand::Rng,
+    steps: u64,
+    undecided: bool,
 }
 
 const SUM: &str = "sum";
 
 impl Run {
-    fn new(plan: Plan, cluster: Cluster) -> Run {
+    fn new(plan: Plan, cuts: Cuts, cluster: Cluster) -> Run {
         let mut rng = fastrand::Rng::with_seed(plan.seed ^ 0xc1_1e47);
         let mut driver = Driver::new(rng.u64(..), plan.patience, plan.think);
         let lists = Rc::new(RefCell::new(Lists::new()));
+        let shared = Rc::new(RefCell::new(Requests::new()));
         let counter = Rc::new(RefCell::new(Counter::default()));
         let keys: Vec<Bytes> = (0..plan.keys).map(|n| format!("list {n}").into()).collect();
-        for _ in 0..plan.clients {
+        for _ in 0..plan.lists {
             let (lists, seed) = (Rc::clone(&lists), rng.u64(..));
             driver.add(ListClient::new(lists, keys.clone(), plan.reads_percent, seed));
         }
+        for number in 1..=plan.shared {
+            let (shared, seed) = (Rc::clone(&shared), rng.u64(..));
+            driver.add(SharedClient::new(shared, number, plan.shared_keys, plan.mix, seed));
+        }
         driver.add(CounterClient::new(Rc::clone(&counter), SUM.into()));
-        let chaos = Chaos::new(plan.faults.clone(), rng.u64(..));
-        Run { plan, cluster, driver, chaos, lists, counter, rng }
+        let chaos = Chaos::new(plan.faults.clone(), cuts, rng.u64(..));
+        let (steps, undecided) = (0, false);
+        Run { plan, cluster, driver, chaos, lists, shared, counter, rng, steps, undecided }
     }
 
     fn sim(&mut self) -> Result<&mut SimCluster, String> {
@@ -162,7 +139,11 @@ impl Run {
         let end = self.cluster.now() + self.plan.chaos;
         while self.cluster.now() < end {
             let pause = self.rng.u64(self.plan.pause.clone());
-            self.driver.run_for(&mut self.cluster, pause)?;
+            if self.rng.u8(..100) < self.plan.idle_percent {
+                self.driver.drain_or_idle(&mut self.cluster, pause)?;
+            } else {
+                self.driver.run_for(&mut self.cluster, pause)?;
+            }
             let sim = self.cluster.sim_mut().ok_or("not a simulation")?;
             self.chaos.act(sim);
         }
@@ -255,44 +236,6 @@ impl Run {
         stores.map(line).collect()
     }
 
-    /// What must be true of a cluster in which nothing is under way.
-    fn judge(&mut self) -> Result<(), String> {
-        self.cluster.must_agree();
-        let keys: Vec<Bytes> = self.lists.borrow().keys().to_vec();
-        let mut found = BTreeMap::new();
-        for key in keys {
-            if let Some(list) = self.cluster.get(key.clone()) {
-                found.insert(key, list);
-            }
-        }
-        let linearizable = self.lists.borrow().check(&found);
-        linearizable.map_err(|violation| format!("not linearizable: {violation}"))?;
-        let sum = self.cluster.get(SUM).unwrap_or_else(|| "0".into());
-        let sum = std::str::from_utf8(&sum).ok().and_then(|text| text.parse().ok());
-        let sum = sum.ok_or("the sum is not a number")?;
-        self.counter.borrow().check(sum)?;
-        self.cluster.must_put("fresh", "write");
-        self.cluster.must_get("fresh", "write");
-        self.check_space()
-    }
-
-    /// The log of a store is bounded by its live entries, and they by the limits.
-    fn check_space(&mut self) -> Result<(), String> {
-        let segment = self.plan.options.segment_bytes;
-        for store in self.cluster.stores() {
-            let sim = self.cluster.sim_mut().ok_or("not a simulation")?;
-            let Some(process) = &sim.world().host(store).process else { continue };
-            let stats = process.wal.stats();
-            // What the log promises, and some for restarts: each begins a segment, and carrying
-            // what is live in old ones is paid from what is appended.
-            let bound = 2 * stats.live_bytes + 16 * segment;
-            if stats.file_bytes > bound {
-                return Err(format!("the log of {store:?} takes more than {bound}: {stats:?}"));
-            }
-        }
-        Ok(())
-    }
-
     fn power_off_and_on(&mut self) -> Result<(), String> {
         let mut running = self.cluster.stores();
         running.retain(|&id| self.cluster.status(id).is_some());
@@ -300,33 +243,5 @@ impl Run {
             self.cluster.stop_server_by(store, Stop::PowerLoss);
         }
         running.into_iter().try_for_each(|store| self.restart(store))
-    }
-
-    fn report(&mut self) -> Report {
-        let requests = self.driver.requests();
-        let tally = self.lists.borrow().tally();
-        let (seed, injected) = (self.plan.seed, self.chaos.injected());
-        let mut report = Report {
-            seed,
-            stores: self.plan.options.stores,
-            trace: 0,
-            events: 0,
-            checks: 0,
-            time: self.cluster.now(),
-            committed: 0,
-            requests,
-            tally,
-            injected,
-            net: NetCounters::default(),
-        };
-        if let Some(sim) = self.cluster.sim_mut() {
-            let world = sim.world();
-            report.trace = world.trace().hash();
-            report.events = world.trace().count();
-            report.checks = world.oracles().checks();
-            report.committed = world.oracles().committed(RegionId::FIRST);
-            report.net = world.net().counters();
-        }
-        report
     }
 }

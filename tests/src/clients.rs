@@ -8,6 +8,7 @@
 mod counter;
 mod lists;
 mod own_keys;
+mod shared;
 
 use std::collections::BTreeMap;
 
@@ -20,6 +21,7 @@ use crate::sim::Time;
 pub use counter::{Counter, CounterClient};
 pub use lists::ListClient;
 pub use own_keys::OwnKeys;
+pub use shared::{Mix, PREFIX, SharedClient};
 
 /// Somebody who wants things of a cluster, one at a time.
 pub trait Client {

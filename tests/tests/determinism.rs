@@ -37,3 +37,25 @@ fn contradictory_flags_are_refused() {
         assert_eq!(ran.status.code(), Some(2), "{args:?}");
     }
 }
+
+#[test]
+fn a_program_can_read_what_it_came_to() {
+    let ran = Command::new(env!("CARGO_BIN_EXE_sim")).args(["--seeds", "3", "--json"]).output();
+    let ran = ran.expect("it can be run");
+    let text = String::from_utf8(ran.stdout).expect("text");
+    assert!(ran.status.success(), "{text}");
+    for part in ["{\n  \"seeds\": 3,", "\"operations_linearizable\": ", "\"faults\": {\"", "]\n}\n"]
+    {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+}
+
+/// What shrinking prints is the same run in every process, and less than the whole.
+#[test]
+fn a_part_of_a_seed_is_a_run_of_its_own() {
+    let part = ["--seed", "7", "--faults", "0,2", "--shared", "1", "--chaos-ms", "400"];
+    assert_eq!(runs(&part), runs(&part));
+    assert_ne!(runs(&part), runs(&["--seed", "7"]));
+    let ran = Command::new(env!("CARGO_BIN_EXE_sim")).args(["--faults", "1"]).output();
+    assert_eq!(ran.expect("it can be run").status.code(), Some(2), "of which seed?");
+}

@@ -1,16 +1,15 @@
 //! What goes wrong, one thing at a time.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use raftstore::disk::sim::{Crash, Fault};
 use raftstore::{RegionId, StoreId};
 
 use crate::chaos::plan::Faults;
+use crate::chaos::{Cuts, Injected};
 use crate::cluster::{Backend as _, SimCluster};
-use crate::sim::ms;
-
-/// How many faults of each kind a run has had.
-pub type Injected = BTreeMap<&'static str, u64>;
+use crate::filter as message;
+use crate::sim::{Time, ms};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -28,6 +27,9 @@ enum Kind {
     Campaign,
     Storm,
     SlowDisk,
+    FullDisk,
+    Clog,
+    Silence,
 }
 
 /// Whoever makes things go wrong.
@@ -37,19 +39,38 @@ pub(super) struct Chaos {
     is_rough: bool,
     is_slow: bool,
     injected: Injected,
+    cuts: Cuts,
+    /// How many were drawn, carried out or not.
+    drawn: u32,
+    /// Which were carried out, when.
+    done: Vec<(u32, Time, &'static str)>,
 }
 
 impl Chaos {
-    pub(super) fn new(faults: Faults, seed: u64) -> Chaos {
-        let rng = fastrand::Rng::with_seed(seed);
-        Chaos { faults, rng, is_rough: false, is_slow: false, injected: Injected::new() }
+    pub(super) fn new(faults: Faults, cuts: Cuts, seed: u64) -> Chaos {
+        Chaos {
+            faults,
+            rng: fastrand::Rng::with_seed(seed),
+            is_rough: false,
+            is_slow: false,
+            injected: Injected::new(),
+            cuts,
+            drawn: 0,
+            done: Vec::new(),
+        }
+    }
+
+    /// All that was done, a line each.
+    pub(super) fn script(&self) -> Vec<String> {
+        let line = |(number, at, what): &(u32, Time, &str)| format!("{at:>10} #{number} {what}");
+        self.done.iter().map(line).collect()
     }
 
     pub(super) fn injected(&self) -> Injected {
         self.injected.clone()
     }
 
-    fn weights(&self) -> [(Kind, u32); 14] {
+    fn weights(&self) -> [(Kind, u32); 17] {
         let f = &self.faults;
         [
             (Kind::Kill, f.kill),
@@ -66,6 +87,9 @@ impl Chaos {
             (Kind::Campaign, f.campaign),
             (Kind::Storm, f.storm),
             (Kind::SlowDisk, f.slow_disk),
+            (Kind::FullDisk, f.full_disk),
+            (Kind::Clog, f.clog),
+            (Kind::Silence, f.silence),
         ]
     }
 
@@ -89,6 +113,10 @@ impl Chaos {
     /// Does one thing.
     pub(super) fn act(&mut self, sim: &mut SimCluster) {
         let Some(kind) = self.draw() else { return };
+        self.drawn += 1;
+        if !self.cuts.keeps(self.drawn - 1) {
+            return;
+        }
         let stores = sim.stores();
         let (running, stopped): (Vec<_>, Vec<_>) =
             stores.iter().copied().partition(|&id| sim.is_running(id));
@@ -120,9 +148,13 @@ impl Chaos {
             Kind::Campaign => self.campaign(sim, &running),
             Kind::Storm => self.storm(sim),
             Kind::SlowDisk => self.slow_disk(sim),
+            Kind::FullDisk => self.full_disk(sim, &stores),
+            Kind::Clog => self.clog(sim, &stores),
+            Kind::Silence => self.silence(sim, &stores),
         };
         if done {
             *self.injected.entry(name(kind)).or_default() += 1;
+            self.done.push((self.drawn - 1, sim.now(), name(kind)));
         }
     }
 
@@ -192,6 +224,37 @@ impl Chaos {
         sim.world_mut().set_sync(range);
         self.is_slow
     }
+
+    /// There is room for a little more on a disk, or as much as anybody wants again.
+    fn full_disk(&mut self, sim: &mut SimCluster, stores: &[StoreId]) -> bool {
+        let Some(store) = self.any(stores) else { return false };
+        let room = (self.rng.u8(..3) > 0).then(|| self.rng.u64(..64 << 10));
+        sim.world_mut().note(format!("{store:?} has room for {room:?} more bytes"));
+        sim.world_mut().limit_disk(store, room);
+        room.is_some()
+    }
+
+    /// What travels from one store to another comes late, all at once.
+    fn clog(&mut self, sim: &mut SimCluster, stores: &[StoreId]) -> bool {
+        let (Some(from), Some(to)) = (self.any(stores), self.any(stores)) else { return false };
+        let until = sim.now() + ms(self.rng.u64(5..800));
+        sim.world_mut().note(format!("{from:?} -> {to:?} is clogged until {until}"));
+        sim.world_mut().clog(from, to, until);
+        from != to
+    }
+
+    /// The next few messages of one kind get lost, wherever they go.
+    fn silence(&mut self, sim: &mut SimCluster, stores: &[StoreId]) -> bool {
+        let kinds = [message::Kind::AppendReply, message::Kind::Append, message::Kind::Vote];
+        let others = [message::Kind::Heartbeat, message::Kind::Read, message::Kind::Transfer];
+        let kind = [kinds, others].concat()[self.rng.usize(..6)];
+        let Some(store) = self.any(stores) else { return false };
+        let drop = message::Drop::all(kind).times(self.rng.u64(1..30));
+        let drop = if self.rng.bool() { drop.from(store) } else { drop.to(store) };
+        sim.world_mut().note(format!("{drop:?}"));
+        sim.world_mut().add_filter(Arc::new(drop));
+        true
+    }
 }
 
 /// Whoever leads reaches nobody, and is reached by nobody.
@@ -222,5 +285,8 @@ fn name(kind: Kind) -> &'static str {
         Kind::Campaign => "campaign",
         Kind::Storm => "network storm",
         Kind::SlowDisk => "slow disk",
+        Kind::FullDisk => "disk full",
+        Kind::Clog => "clogged link",
+        Kind::Silence => "one kind of message lost",
     }
 }

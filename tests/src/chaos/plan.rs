@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use raftstore::StoreId;
 
+use crate::clients::Mix;
 use crate::sim::{NetOptions, Options, Time, ms};
 
 /// How often each kind of fault comes, against the others; 0 for never.
@@ -37,6 +38,12 @@ pub struct Faults {
     pub storm: u32,
     /// Disks get slow, or fast.
     pub slow_disk: u32,
+    /// A disk has little room left, or enough again.
+    pub full_disk: u32,
+    /// Messages from one store to another are held up for a while.
+    pub clog: u32,
+    /// The next few messages of one kind get lost.
+    pub silence: u32,
     /// How the network is when it is rough.
     pub rough: NetOptions,
     /// How long syncs take when disks are slow.
@@ -59,9 +66,17 @@ pub struct Plan {
     /// How many more things go wrong after that.
     pub tail: u32,
     /// Clients of lists.
-    pub clients: usize,
+    pub lists: usize,
     /// Lists.
     pub keys: usize,
+    /// Clients of shared keys.
+    pub shared: usize,
+    /// Shared keys.
+    pub shared_keys: usize,
+    /// What is done to them.
+    pub mix: Mix,
+    /// Of a hundred times between two faults, in so many no client begins anything.
+    pub idle_percent: u8,
     /// Of a hundred requests.
     pub reads_percent: u8,
     /// How long a client waits for an answer.
@@ -89,8 +104,12 @@ impl Plan {
             pause: ms(busy / 10)..ms(busy),
             chaos: ms(rng.u64(1000..6000)),
             tail: rng.u32(..10),
-            clients: rng.usize(1..8),
+            lists: rng.usize(..5),
             keys: rng.usize(1..4),
+            shared: rng.usize(1..7),
+            shared_keys: rng.usize(1..8),
+            mix: mix(&mut rng),
+            idle_percent: rng.u8(..20),
             reads_percent: rng.u8(10..70),
             patience: ms(rng.u64(50..1500)),
             think: ms(rng.u64(1..15)),
@@ -120,6 +139,23 @@ fn options(seed: u64, rng: &mut fastrand::Rng) -> Options {
     options
 }
 
+/// Of each kind none in some seeds. Ranges and requests of several keys are in half of them: what
+/// they join is judged together, and the search sees further into keys that stand alone.
+fn mix(rng: &mut fastrand::Rng) -> Mix {
+    let joined = rng.bool();
+    let mut weight = |max: u32| rng.u32(..=max);
+    Mix {
+        get: 1 + weight(8),
+        put: weight(6),
+        delete: weight(3),
+        add: weight(5),
+        append: weight(3),
+        compare_and_set: weight(5),
+        scan: if joined { weight(4) } else { 0 },
+        multi: if joined { weight(3) } else { 0 },
+    }
+}
+
 fn faults(rng: &mut fastrand::Rng) -> Faults {
     // Each kind is there in half of the seeds, with a weight of its own.
     let mut weight = |max: u32| if rng.bool() { rng.u32(1..=max) } else { 0 };
@@ -136,10 +172,15 @@ fn faults(rng: &mut fastrand::Rng) -> Faults {
         campaign: weight(3),
         storm: weight(4),
         slow_disk: weight(3),
+        full_disk: weight(3),
+        clog: weight(4),
+        silence: weight(4),
         ..Faults::default()
     };
-    let Faults { kill, power, power_at, disk_error, partition, one_way, isolate, .. } = faults;
-    let stops = kill + power + power_at + disk_error;
+    let Faults {
+        kill, power, power_at, disk_error, full_disk, partition, one_way, isolate, ..
+    } = faults;
+    let stops = kill + power + power_at + disk_error + full_disk;
     let cuts = partition + one_way + isolate;
     faults.start = if stops > 0 { rng.u32(stops..=3 * stops + 2) } else { 0 };
     faults.heal = if cuts > 0 { rng.u32(cuts..=2 * cuts + 2) } else { 0 };

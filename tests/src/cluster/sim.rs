@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kv::engine::Read as _;
 use kv::{Background, Callback, Cf, CheckpointOptions, KvMachine, OpenError, Query, Request};
+use parking_lot::Mutex;
 use raftstore::command::{CommandKind, encode};
 use raftstore::disk::Disk;
 use raftstore::disk::sim::Crash;
@@ -14,6 +15,7 @@ use raftstore::wal::GroupLog;
 use raftstore::{Epoch, RegionId, StoreId};
 
 use crate::cluster::backend::{Backend, Stop};
+use crate::digest::Digest;
 use crate::filter::Filter;
 use crate::sim::{Failure, Options, StartFailure, Subject, Time, World};
 
@@ -48,6 +50,8 @@ impl Subject for KvSubject {
 pub struct SimCluster {
     world: World<KvSubject>,
     failure: Option<Failure>,
+    /// Digests of commands that clients were told took effect, since somebody last looked.
+    acknowledged: Arc<Mutex<Vec<u64>>>,
 }
 
 impl SimCluster {
@@ -62,7 +66,7 @@ impl SimCluster {
             background: Background::Inline,
         };
         let world = World::new(options, KvSubject { checkpoints })?;
-        Ok(SimCluster { world, failure: None })
+        Ok(SimCluster { world, failure: None, acknowledged: Arc::default() })
     }
 
     /// All that is simulated.
@@ -82,6 +86,15 @@ impl SimCluster {
         self.keep(done);
     }
 
+    /// Has the judges look at what clients were told.
+    fn judge_answers(&mut self) {
+        let told = std::mem::take(&mut *self.acknowledged.lock());
+        for digest in told {
+            let judged = self.world.acknowledged(digest);
+            self.keep(judged);
+        }
+    }
+
     /// Keeps the first failure.
     fn keep<T>(&mut self, result: Result<T, Failure>) -> Option<T> {
         match result {
@@ -91,6 +104,17 @@ impl SimCluster {
                 None
             }
         }
+    }
+
+    /// The callback, with judges who hear of it if the command took effect.
+    fn tell_judges(&self, command: &[u8], callback: Callback) -> Callback {
+        let (acknowledged, digest) = (Arc::clone(&self.acknowledged), Digest::of(command));
+        Callback::new(move |answer| {
+            if answer.is_ok() {
+                acknowledged.lock().push(digest);
+            }
+            callback.answer(answer);
+        })
     }
 
     fn epoch(&self, region: RegionId) -> Epoch {
@@ -112,6 +136,7 @@ impl Backend for SimCluster {
         if self.failure.is_none() {
             let advanced = self.world.advance(until);
             self.keep(advanced);
+            self.judge_answers();
         }
     }
 
@@ -123,6 +148,7 @@ impl Backend for SimCluster {
             match request.encode() {
                 Ok(body) => {
                     let data = encode(region, epoch, CommandKind::Application, &body);
+                    let callback = self.tell_judges(&data, callback);
                     self.world.propose(to, region, epoch, data, callback)
                 }
                 Err(_) => {

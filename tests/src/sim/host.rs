@@ -175,6 +175,7 @@ impl<M: Machine> Host<M> {
     pub fn check_image(&self, options: &Options) -> Result<(), String> {
         let image = self.disk.fork();
         image.heal();
+        image.set_capacity(None);
         image.lose_power(&mut |_| Fate::Lost);
         let disk = image.mount();
         let claim = Claim::new(disk.as_ref(), self.id, CLUSTER).map_err(|e| e.to_string())?;

@@ -125,6 +125,8 @@ pub struct Options {
     /// The state is hashed and compared at every so manieth index that somebody has applied up to.
     /// At least 1.
     pub state_every: u64,
+    /// How many of the last events are kept to be shown.
+    pub trace_events: usize,
 }
 
 impl Options {
@@ -149,6 +151,7 @@ impl Options {
             net: NetOptions::default(),
             image_every: 64,
             state_every: 8,
+            trace_events: 400,
         }
     }
 }

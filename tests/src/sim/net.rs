@@ -56,6 +56,8 @@ pub struct NetCounters {
     pub slow: u64,
     /// Overtaken by a later one.
     pub overtaken: u64,
+    /// Held up by a clogged link.
+    pub clogged: u64,
 }
 
 /// The network.
@@ -65,6 +67,8 @@ pub struct Net {
     filters: Vec<Arc<dyn Filter>>,
     /// Directions in which nothing gets through.
     cuts: Vec<(StoreId, StoreId)>,
+    /// Until when nothing gets from one to the other.
+    clogs: BTreeMap<(StoreId, StoreId), Time>,
     /// When the last message from one to the other arrives.
     last: BTreeMap<(StoreId, StoreId), Time>,
     counters: NetCounters,
@@ -79,6 +83,7 @@ impl Net {
             rng: fastrand::Rng::with_seed(seed),
             filters: Vec::new(),
             cuts: Vec::new(),
+            clogs: BTreeMap::new(),
             last: BTreeMap::new(),
             counters: NetCounters::default(),
         }
@@ -104,9 +109,15 @@ impl Net {
         self.cuts.push((from, to));
     }
 
-    /// Takes all cuts away.
+    /// What is sent from `from` to `to` does not arrive before `until`.
+    pub fn clog(&mut self, from: StoreId, to: StoreId, until: Time) {
+        self.clogs.insert((from, to), until);
+    }
+
+    /// Takes all cuts and clogs away.
     pub fn mend(&mut self) {
         self.cuts.clear();
+        self.clogs.clear();
     }
 
     /// What it did so far.
@@ -146,6 +157,10 @@ impl Net {
         self.counters.slow += u64::from(is_slow);
         let delay = if is_slow { &self.options.slow } else { &self.options.delay };
         let mut at = now + draw(&mut self.rng, delay);
+        if let Some(until) = self.clogs.get(&(from, to)).filter(|until| **until > at) {
+            self.counters.clogged += 1;
+            at = *until;
+        }
         let last = self.last.entry((from, to)).or_default();
         if at < *last {
             if self.options.in_order {

@@ -1,26 +1,37 @@
 //! What must hold in every run, looked at after every event (`reliability/simulation.md` 3.3).
 //!
-//! | oracle | Figure 3, or where it comes from |
-//! |---|---|
-//! | at most one leader in a term | Election Safety |
-//! | at most one vote of a store in a term, over all its lives | §5.2, §5.4.1 |
-//! | term, commit and applied never go back within a life | Figure 2 |
-//! | the first commit of an index fixes its term and content for ever | State Machine Safety |
-//! | a new leader has everything committed | Leader Completeness |
-//! | what is committed is durable on a majority of disks | §5.3, T§10.2.1 |
-//! | `compacted ≤ applied ≤ commit ≤ last` | |
-//! | equal applied indexes, equal states | State Machine Safety |
-//! | a group with something to hand out is known to its store | museum P11 |
-//! | what leaves a store rests on what its disk has | museum P1; see [`super::shadow`] |
-//! | every proposal is answered exactly once | museum K3; the callbacks insist on it themselves |
+//! | | oracle | Figure 3, or where it comes from | looked at |
+//! |---|---|---|---|
+//! | 1 | at most one leader of a region in a term | Election Safety | every event |
+//! | 2 | at most one vote of a peer in a term, over all its lives | §5.2, §5.4.1 | every message |
+//! | 3 | term, commit and applied never go back within a life | Figure 2 | every event |
+//! | 4 | what is committed has one term at each index, on every store | Log Matching | every event |
+//! | 5 | the first commit of an index fixes its term and content for ever | State Machine Safety | every event, every apply |
+//! | 6 | a new leader has everything committed | Leader Completeness | every event |
+//! | 7 | what is committed is durable on a majority of disks | §5.3, T§10.2.1 | every event |
+//! | 8 | `compacted ≤ applied ≤ commit ≤ last` | | every event |
+//! | 9 | what leaves a store rests on what its disk has | museum P1; [`super::shadow`] | every message |
+//! | 10 | equal applied indexes, equal states | State Machine Safety | every so manieth index |
+//! | 11 | the regions of a store do not overlap, their epochs grow, a store has one peer of each | | as 10 |
+//! | 12 | every proposal is answered once; told "done", its entry was committed | museum K1, K3; the callbacks insist on the first themselves | every answer |
+//! | 13 | what clients were told is linearizable | [`crate::linearizability`], [`crate::lists`] | at the end |
+//! | 14 | nothing acknowledged is lost | the same, with reads after the end | at the end, twice |
+//! | 15 | a group with something to hand out is known to its store | museum P11 | every event |
+//! | 16 | a recovery finds a beginning of what was written, with all that was synced | [`super::shadow`] | every start; an image at every so manieth promise |
+//! | 17 | logs are bounded by what they must keep; nothing waits for ever | [`crate::chaos`] | at the end |
+//! | 18 | a leader with nothing to do accounts for no bytes, reads or batches | museum R9; [`super::World::check_idle`] | at the end |
+//!
+//! The numbers are those of the list that the project keeps of them. 13, 14, 17 and 18 need a
+//! cluster that has come to rest, and are asked for by [`crate::chaos`].
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use raft::{Body, Index, LogId, Message, NodeId, RawNode, RoleKind, Term};
 use raftstore::applier::Task;
 use raftstore::machine::Machine;
 use raftstore::store::Store;
-use raftstore::{RegionId, StoreId};
+use raftstore::{Epoch, Region, RegionId, StoreId};
 
 use crate::digest::Digest;
 use crate::sim::shadow::Shadow;
@@ -52,6 +63,9 @@ pub struct Oracles {
     /// Of each region, from index 1.
     committed: BTreeMap<RegionId, Vec<Committed>>,
     states: BTreeMap<(RegionId, Index), u64>,
+    /// Of the content of every entry: how often it was committed, and acknowledged.
+    contents: BTreeMap<u64, (u64, u64)>,
+    epochs: BTreeMap<(StoreId, RegionId), Epoch>,
     seen: BTreeMap<(StoreId, RegionId), Seen>,
     checks: u64,
 }
@@ -72,6 +86,7 @@ impl Oracles {
     /// A store has started again: what it shows may go back to what its disk had.
     pub fn restarted(&mut self, store: StoreId) {
         self.seen.retain(|(of, _), _| *of != store);
+        self.epochs.retain(|(of, _), _| *of != store);
     }
 
     /// A message leaves a store.
@@ -230,9 +245,54 @@ impl Oracles {
             let Some(committed) = committed else {
                 return Err(format!("{} is applied, but not committed", entry.id));
             };
+            if committed.content.is_none() {
+                self.contents.entry(content).or_default().0 += 1;
+            }
             let first = *committed.content.get_or_insert(content);
             if committed.term != entry.id.term || first != content {
                 return Err(format!("{} is not what {committed:?} was", entry.id));
+            }
+        }
+        Ok(())
+    }
+
+    /// A client was told that a command with that content took effect.
+    ///
+    /// # Errors
+    /// If fewer such commands were committed than clients were told.
+    pub fn on_answer(&mut self, content: u64) -> Result<(), String> {
+        self.checks += 1;
+        let (committed, told) = self.contents.entry(content).or_default();
+        *told += 1;
+        if *told <= *committed {
+            return Ok(());
+        }
+        Err(format!("{told} clients were told of a command that was committed {committed} times"))
+    }
+
+    /// The regions of a store, as they are now.
+    ///
+    /// # Errors
+    /// If they overlap, have gone back in time, or have two peers on one store.
+    pub fn on_regions(&mut self, store: StoreId, regions: &[Arc<Region>]) -> Result<(), String> {
+        self.checks += 1;
+        let mut sorted: Vec<&Region> = regions.iter().map(Arc::as_ref).collect();
+        sorted.sort_unstable_by_key(|region| &region.start_key);
+        for two in sorted.windows(2) {
+            if two[0].end_key.is_empty() || two[0].end_key > two[1].start_key {
+                return Err(format!("{:?} and {:?} overlap", two[0], two[1]));
+            }
+        }
+        for region in regions {
+            let before = self.epochs.insert((store, region.id), region.epoch).unwrap_or_default();
+            let now = region.epoch;
+            if now.version < before.version || now.conf_ver < before.conf_ver {
+                return Err(format!("{:?} went from {before:?} to {now:?}", region.id));
+            }
+            let mut stores: Vec<StoreId> = region.peers.iter().map(|peer| peer.store).collect();
+            stores.sort_unstable();
+            if stores.windows(2).any(|two| two[0] == two[1]) {
+                return Err(format!("two peers of {:?} on one store: {stores:?}", region.id));
             }
         }
         Ok(())
@@ -248,5 +308,44 @@ impl Oracles {
             first if first == state => Ok(()),
             first => Err(format!("the states at {index} differ: {state:016x}, {first:016x}")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_told_more_than_was_committed() {
+        let mut oracles = Oracles::default();
+        assert!(oracles.on_answer(7).is_err(), "nothing was committed");
+        oracles.contents.insert(8, (2, 0));
+        assert_eq!([(); 3].map(|()| oracles.on_answer(8).is_ok()), [true, true, false]);
+    }
+
+    #[test]
+    fn regions_that_overlap_or_go_back_are_seen() {
+        let store = StoreId(1);
+        let whole = Region::first(&[StoreId(1), StoreId(2)]);
+        let part = |id, start: &str, end: &str| {
+            let (start_key, end_key) = (start.to_owned().into(), end.to_owned().into());
+            Arc::new(Region { id: RegionId(id), start_key, end_key, ..whole.clone() })
+        };
+        let judge = |regions: &[Arc<Region>]| Oracles::default().on_regions(store, regions);
+        assert_eq!(judge(&[part(2, "m", ""), part(1, "", "m")]), Ok(()));
+        assert!(judge(&[part(2, "l", ""), part(1, "", "m")]).is_err());
+        assert!(judge(&[part(1, "", ""), part(2, "m", "n")]).is_err());
+        let mut twice = whole.clone();
+        twice.peers[1].store = StoreId(1);
+        assert!(judge(&[twice.into()]).is_err());
+
+        let mut oracles = Oracles::default();
+        let mut newer = whole.clone();
+        newer.epoch.version += 1;
+        assert_eq!(oracles.on_regions(store, &[newer.into()]), Ok(()));
+        let whole = [Arc::new(whole)];
+        assert!(oracles.on_regions(store, &whole).is_err());
+        oracles.restarted(store);
+        assert_eq!(oracles.on_regions(store, &whole), Ok(()), "a restart may go back");
     }
 }

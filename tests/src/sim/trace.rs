@@ -17,9 +17,6 @@ use raftstore::store::RoleChange;
 use crate::digest::Digest;
 use crate::sim::Time;
 
-/// How many events are kept to be shown.
-const RECENT_MAX: usize = 400;
-
 /// Something that happened on a store, or to it.
 #[derive(Clone, Debug)]
 pub enum Happening {
@@ -173,18 +170,25 @@ pub struct Trace {
     digest: Digest,
     count: u64,
     recent: VecDeque<Event>,
+    recent_max: usize,
 }
 
 impl Trace {
+    /// A trace that keeps the last `recent_max` events.
+    #[must_use]
+    pub fn new(recent_max: usize) -> Trace {
+        Trace { recent_max, ..Trace::default() }
+    }
+
     /// Adds an event.
     pub fn note(&mut self, at: Time, store: Option<StoreId>, what: Happening) {
         (at, store.map(|s| s.0)).hash(&mut self.digest);
         what.hash(&mut self.digest);
         self.count += 1;
-        if matches!(what, Happening::Tick) {
+        if matches!(what, Happening::Tick) || self.recent_max == 0 {
             return;
         }
-        if self.recent.len() == RECENT_MAX {
+        if self.recent.len() == self.recent_max {
             self.recent.pop_front();
         }
         self.recent.push_back(Event { at, store, what });
@@ -233,14 +237,14 @@ mod tests {
 
     #[test]
     fn the_last_events_are_kept() {
-        let mut trace = Trace::default();
+        let mut trace = Trace::new(400);
         for at in 0..1000 {
             trace.note(at, None, Happening::Synced { batches: 1 });
             trace.note(at, None, Happening::Tick);
         }
         assert_eq!(trace.count(), 2000);
         let kept: Vec<_> = trace.recent().map(|event| event.at).collect();
-        assert_eq!((kept.len(), kept[0]), (RECENT_MAX, 600));
+        assert_eq!((kept.len(), kept[0]), (400, 600));
         let last = trace.recent().last().expect("not empty");
         assert_eq!(last.to_string(), "       999 -- Synced { batches: 1 }");
     }

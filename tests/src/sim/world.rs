@@ -87,6 +87,7 @@ impl<S: Subject> World<S> {
             let tick = rng.u64(options.tick - drift..=options.tick + drift).max(1);
             hosts.push(Host::new(id, tick, rng.u64(..)));
         }
+        let options_trace = options.trace_events;
         let mut world = World {
             net: Net::new(options.net.clone(), rng.u64(..)),
             options,
@@ -96,7 +97,7 @@ impl<S: Subject> World<S> {
             next_number: 0,
             hosts,
             rng,
-            trace: Trace::default(),
+            trace: Trace::new(options_trace),
             oracles: Oracles::default(),
             promises: 0,
             reports: Vec::new(),
@@ -137,6 +138,15 @@ impl<S: Subject> World<S> {
     #[must_use]
     pub fn oracles(&self) -> &Oracles {
         &self.oracles
+    }
+
+    /// A client was told that the command with that digest took effect.
+    ///
+    /// # Errors
+    /// If it did not.
+    pub fn acknowledged(&mut self, digest: u64) -> Result<(), Failure> {
+        let judged = self.oracles.on_answer(digest);
+        judged.map_err(|what| Failure { at: self.now, store: None, what })
     }
 
     /// The network.
@@ -202,6 +212,27 @@ impl<S: Subject> World<S> {
                 && process.applier.held() == 0
         };
         self.stores().iter().all(is_level)
+    }
+
+    /// Whether a store with nothing to do has nothing on its account: no bytes, reads, proposals or
+    /// batches. Asked of a settled cluster only.
+    ///
+    /// # Errors
+    /// With what is left over.
+    pub fn check_idle(&self, id: StoreId, region: RegionId) -> Result<(), String> {
+        let Some(process) = self.process(id) else { return Ok(()) };
+        let raw = process.store.raw(region).map(raft::RawNode::status);
+        let counts = [
+            ("uncommitted bytes", raw.as_ref().map_or(0, |status| status.uncommitted_bytes)),
+            ("reads", raw.as_ref().map_or(0, |status| status.pending_reads as u64)),
+            ("requests", process.store.pending() as u64),
+            ("batches", process.store.batches_in_flight()),
+            ("held back reports", process.applier.held() as u64),
+        ];
+        match counts.iter().find(|(_, count)| *count > 0) {
+            Some((what, count)) => Err(format!("{id:?} is idle with {count} {what}: {raw:?}")),
+            None => Ok(()),
+        }
     }
 
     // ---- Doing ----
@@ -283,9 +314,17 @@ impl<S: Subject> World<S> {
         host.may_fail = true;
     }
 
-    /// The disk of a store works from now on.
+    /// The disk of a store works from now on, and has room.
     pub fn heal_disk(&mut self, id: StoreId) {
         self.hosts[at(id)].disk.heal();
+        self.hosts[at(id)].disk.set_capacity(None);
+    }
+
+    /// The disk of a store takes so many bytes more, or as many as anybody likes.
+    pub fn limit_disk(&mut self, id: StoreId, room: Option<u64>) {
+        let host = &mut self.hosts[at(id)];
+        host.disk.set_capacity(room.map(|room| host.disk.used() + room));
+        host.may_fail |= room.is_some();
     }
 
     /// How messages travel from now on.
@@ -301,6 +340,11 @@ impl<S: Subject> World<S> {
     /// Nothing gets from one store to the other, in this direction.
     pub fn cut(&mut self, from: StoreId, to: StoreId) {
         self.net.cut(from, to);
+    }
+
+    /// What gets from one store to the other arrives at `until` or later.
+    pub fn clog(&mut self, from: StoreId, to: StoreId, until: Time) {
+        self.net.clog(from, to, until);
     }
 
     /// Takes all cuts and filters away.

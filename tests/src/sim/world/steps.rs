@@ -155,6 +155,11 @@ impl<S: Subject> World<S> {
         let hash = || self.subject.state_hash(machine, RegionId::FIRST);
         let state = is_due.then(hash).flatten();
         self.trace.note(self.now, Some(id), Happening::Applied { index, state });
+        if is_due {
+            let regions: Vec<_> = process.store.statuses().map(|status| status.region).collect();
+            let judged = self.oracles.on_regions(id, &regions);
+            judged.map_err(|why| self.failure(id, why))?;
+        }
         let judged = state.map_or(Ok(()), |s| self.oracles.on_state(RegionId::FIRST, index, s));
         judged.map_err(|why| self.failure(id, why))
     }

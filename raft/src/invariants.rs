@@ -1,8 +1,8 @@
 //! Figure 3 and what the core promises besides, as code. Runs after every public call in debug
 //! builds, and so in every simulation; in release builds it is nothing.
 //!
-//! * Election Safety: a server votes once a term ([`vote_once`]); the rest of it spans servers and
-//!   is checked by the simulator.
+//! * Election Safety: a server votes once a term ([`vote_once`]); the rest of it spans servers, and
+//!   is checked by the explorer (`tests/explorer`) and the simulator.
 //! * Leader Append-Only: [`leader_append_only`].
 //! * Log Matching, Leader Completeness, State Machine Safety span servers; what one server can see
 //!   of them is that its commit index never falls and its cursors stay in order ([`cursors`]).

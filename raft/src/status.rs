@@ -4,6 +4,7 @@ use crate::membership::Membership;
 use crate::progress::Progress;
 use crate::raft::Raft;
 use crate::raw_node::RawNode;
+use crate::role::Role;
 use crate::types::{HardState, Index, LogId, NodeId, RoleKind, SoftState, Term};
 
 /// A copy of a server's state.
@@ -27,6 +28,12 @@ pub struct Status {
     pub membership: Membership,
     /// What it knows of each member, by ascending id; empty unless it leads.
     pub progress: Vec<(NodeId, Progress)>,
+    /// Ticks on the election timer; on a leader, since it last made sure of its quorum.
+    pub election_elapsed: u64,
+    /// The answers it has got, while it stands for election: who, and whether granted.
+    pub votes: Vec<(NodeId, bool)>,
+    /// On a leader: no membership change is taken until everything up to here is applied.
+    pub pending_conf_index: Option<Index>,
     /// Whom it is handing over to.
     pub transferee: Option<NodeId>,
     /// Reads that wait for confirmation.
@@ -50,6 +57,14 @@ impl Status {
             compacted: server.log.compacted(),
             membership: server.membership.clone(),
             progress: progress.unwrap_or_default(),
+            election_elapsed: server.election_elapsed(),
+            votes: match &raft.role {
+                Role::PreCandidate(candidate) | Role::Candidate(candidate) => {
+                    candidate.votes.clone()
+                }
+                Role::Follower(_) | Role::Leader(_) => Vec::new(),
+            },
+            pending_conf_index: leader.map(|l| l.pending_conf_index),
             transferee: leader.and_then(|l| l.transferee),
             pending_reads: leader.map_or(0, |l| l.reads.len()),
             uncommitted_bytes: leader.map_or(0, |l| l.uncommitted_bytes),

@@ -10,8 +10,8 @@ use super::Node;
 pub struct Oracle {
     /// Who led each term.
     leaders: BTreeMap<Term, u64>,
-    /// The term of each committed entry.
-    committed: BTreeMap<Index, Term>,
+    /// The term of each committed entry, and the term in which it was committed at the latest.
+    committed: BTreeMap<Index, (Term, Term)>,
     /// What the state machines had come to after each entry.
     applied: BTreeMap<Index, u64>,
 }
@@ -33,7 +33,8 @@ impl Oracle {
     }
 
     fn leader_completeness(&self, n: u64, node: &Node) {
-        for (index, term) in &self.committed {
+        let in_earlier_terms = |(_, by): &(Term, Term)| *by < node.raw.term();
+        for (index, (term, _)) in self.committed.iter().filter(|(_, c)| in_earlier_terms(c)) {
             let has =
                 *index <= node.raw.compacted().index || node.raw.term_at(*index) == Some(*term);
             assert!(has, "Leader Completeness: {n} leads without {index}@{term}");
@@ -46,7 +47,8 @@ impl Oracle {
         for (n, node) in nodes {
             for index in node.raw.compacted().index.max(1)..=node.raw.commit() {
                 let Some(term) = node.raw.term_at(index) else { continue };
-                let before = *self.committed.entry(index).or_insert(term);
+                let by = node.raw.term();
+                let (before, _) = *self.committed.entry(index).or_insert((term, by));
                 assert_eq!(before, term, "two entries are committed at {index}, one by {n}");
             }
             let LogId { index, .. } = node.last_applied;

@@ -1,20 +1,72 @@
 //! What happens to messages between stores, beside what the network does by itself.
 //!
-//! A message arrives only if every filter lets it pass, as in TinyKV's harness. Filters see each
-//! Raft message with both its ends, in the simulator and between the threads of a real node.
+//! A message arrives only if every filter lets it pass, as in TinyKV's harness; filters may also hold
+//! it up, or have it arrive twice. They see each Raft message with both its ends, in the simulator and
+//! between the threads of a real node.
+//!
+//! | filter | what |
+//! |---|---|
+//! | [`Partition`] | two groups that cannot reach each other |
+//! | [`Lossy`] | some messages are lost, at random |
+//! | [`Drop`], [`Delay`], [`Duplicate`] | those that [`Which`] picks are lost, late, doubled |
+//! | a closure | whatever it says |
+//!
+//! Messages that are late by different times overtake each other: [`Delay`] also reorders.
+//!
+//! ```
+//! use harness::cluster::Cluster;
+//! use harness::filter::{Delay, Drop, Kind, Which};
+//! use harness::sim::ms;
+//!
+//! let mut cluster = Cluster::sim(3, 1);
+//! let leader = cluster.wait_leader();
+//! cluster.add_filter(Drop(Which::kind(Kind::AppendReply).to(leader).times(5)));
+//! cluster.add_filter(Delay::new(Which::kind(Kind::Append), ms(0)..ms(30), 7));
+//! cluster.must_put("k", "v");
+//! ```
+
+mod which;
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ops::Range;
 
 use parking_lot::Mutex;
-use raft::Body;
 use raftstore::StoreId;
 use raftstore::codec::message::PeerMessage;
 
-/// Decides which messages arrive.
+use crate::sim::Time;
+use crate::sim::net::draw;
+pub use which::{Kind, Which};
+
+/// What becomes of a message, on top of what the network does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Passage {
+    /// It does not arrive.
+    pub lost: bool,
+    /// It arrives so much later.
+    pub late: Time,
+    /// It arrives once more, so long after the first time.
+    pub again: Option<Time>,
+}
+
+impl Passage {
+    /// What becomes of it if another filter has its say, too.
+    #[must_use]
+    pub fn then(self, other: Passage) -> Passage {
+        let (lost, late) = (self.lost || other.lost, self.late + other.late);
+        Passage { lost, late, again: self.again.max(other.again) }
+    }
+}
+
+/// Decides which messages arrive, and when.
 pub trait Filter: Send + Sync {
     /// Whether `message` goes through from one store to the other.
     fn passes(&self, from: StoreId, to: StoreId, message: &PeerMessage) -> bool;
+
+    /// What becomes of it. Filters that only let pass or not need not say more.
+    fn passage(&self, from: StoreId, to: StoreId, message: &PeerMessage) -> Passage {
+        Passage { lost: !self.passes(from, to, message), ..Passage::default() }
+    }
 }
 
 impl<F> Filter for F
@@ -71,90 +123,70 @@ impl Filter for Lossy {
     }
 }
 
-/// A kind of message, for filters by kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Requests and replies of elections, pre-votes included.
-    Vote,
-    /// Appends.
-    Append,
-    /// Answers to appends and snapshots.
-    AppendReply,
-    /// Heartbeats and their answers.
-    Heartbeat,
-    /// Snapshots.
-    Snapshot,
-    /// "Start an election at once", and requests for it.
-    Transfer,
-    /// Questions for a read index, and answers.
-    Read,
-    /// Proposals passed on.
-    Propose,
-}
-
-impl Kind {
-    /// The kind of `body`.
-    #[must_use]
-    pub fn of(body: &Body) -> Kind {
-        match body {
-            Body::RequestVote { .. } | Body::RequestVoteReply { .. } => Kind::Vote,
-            Body::AppendEntries { .. } => Kind::Append,
-            Body::AppendEntriesReply(_) => Kind::AppendReply,
-            Body::Heartbeat { .. } | Body::HeartbeatReply { .. } => Kind::Heartbeat,
-            Body::InstallSnapshot { .. } => Kind::Snapshot,
-            Body::TimeoutNow | Body::TransferLeader => Kind::Transfer,
-            Body::ReadIndex { .. } | Body::ReadIndexReply { .. } => Kind::Read,
-            Body::Propose { .. } => Kind::Propose,
-        }
-    }
-}
-
-/// Loses messages of one kind, all of them or the next few.
+/// Loses what it is about.
 #[derive(Debug)]
-pub struct Drop {
-    kind: Kind,
-    from: Option<StoreId>,
-    to: Option<StoreId>,
-    left: AtomicU64,
-}
-
-impl Drop {
-    /// Loses all messages of that kind.
-    #[must_use]
-    pub fn all(kind: Kind) -> Drop {
-        Drop { kind, from: None, to: None, left: AtomicU64::new(u64::MAX) }
-    }
-
-    /// Only those from `store`.
-    #[must_use]
-    pub fn from(self, store: StoreId) -> Drop {
-        Drop { from: Some(store), ..self }
-    }
-
-    /// Only those to `store`.
-    #[must_use]
-    pub fn to(self, store: StoreId) -> Drop {
-        Drop { to: Some(store), ..self }
-    }
-
-    /// Only the next `count` of them.
-    #[must_use]
-    pub fn times(self, count: u64) -> Drop {
-        Drop { left: AtomicU64::new(count), ..self }
-    }
-}
+pub struct Drop(pub Which);
 
 impl Filter for Drop {
     fn passes(&self, from: StoreId, to: StoreId, message: &PeerMessage) -> bool {
-        let is_other = |end: Option<StoreId>, store| end.is_some_and(|end| end != store);
-        if Kind::of(&message.message.body) != self.kind
-            || is_other(self.from, from)
-            || is_other(self.to, to)
-        {
-            return true;
-        }
-        let take = |left: u64| left.checked_sub(u64::from(left != u64::MAX));
-        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err()
+        !self.0.picks(from, to, message)
+    }
+}
+
+/// Has what it is about arrive later, by a random time: also out of order.
+#[derive(Debug)]
+pub struct Delay {
+    which: Which,
+    by: Range<Time>,
+    rng: Mutex<fastrand::Rng>,
+}
+
+impl Delay {
+    /// Holds messages up for a time in `by`; which one follows from `seed` and their order.
+    #[must_use]
+    pub fn new(which: Which, by: Range<Time>, seed: u64) -> Delay {
+        Delay { which, by, rng: Mutex::new(fastrand::Rng::with_seed(seed)) }
+    }
+}
+
+impl Filter for Delay {
+    fn passes(&self, _: StoreId, _: StoreId, _: &PeerMessage) -> bool {
+        true
+    }
+
+    fn passage(&self, from: StoreId, to: StoreId, message: &PeerMessage) -> Passage {
+        let picked = self.which.picks(from, to, message);
+        let late = if picked { draw(&mut self.rng.lock(), &self.by) } else { 0 };
+        Passage { late, ..Passage::default() }
+    }
+}
+
+/// Has what it is about arrive twice.
+#[derive(Debug)]
+pub struct Duplicate {
+    which: Which,
+    after: Range<Time>,
+    rng: Mutex<fastrand::Rng>,
+}
+
+impl Duplicate {
+    /// Messages arrive once more after a time in `after`; which one follows from `seed` and their
+    /// order.
+    #[must_use]
+    pub fn new(which: Which, after: Range<Time>, seed: u64) -> Duplicate {
+        Duplicate { which, after, rng: Mutex::new(fastrand::Rng::with_seed(seed)) }
+    }
+}
+
+impl Filter for Duplicate {
+    fn passes(&self, _: StoreId, _: StoreId, _: &PeerMessage) -> bool {
+        true
+    }
+
+    fn passage(&self, from: StoreId, to: StoreId, message: &PeerMessage) -> Passage {
+        let picked = self.which.picks(from, to, message);
+        let again = picked.then(|| draw(&mut self.rng.lock(), &self.after));
+        Passage { again, ..Passage::default() }
     }
 }
 
@@ -167,7 +199,7 @@ impl fmt::Debug for dyn Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use raft::{Message, NodeId};
+    use raft::{Body, Message, NodeId};
     use raftstore::{Epoch, RegionId};
 
     const A: StoreId = StoreId(1);
@@ -204,16 +236,18 @@ mod tests {
     }
 
     #[test]
-    fn drop_counts_only_what_it_is_about() {
-        let drop = Drop::all(Kind::Heartbeat).from(A).to(B).times(2);
-        let (beat, other) =
-            (message(Body::Heartbeat { commit: 0, read: 0 }), message(Body::TimeoutNow));
-        assert!(drop.passes(B, A, &beat), "the other way");
-        assert!(drop.passes(A, C, &beat), "somebody else");
-        assert!(drop.passes(A, B, &other), "another kind");
-        let passed: Vec<_> = (0..4).map(|_| drop.passes(A, B, &beat)).collect();
-        assert_eq!(passed, [false, false, true, true]);
-        let always = Drop::all(Kind::Heartbeat);
-        assert!((0..10).all(|_| !always.passes(A, B, &beat)));
+    fn what_is_picked_is_lost_late_or_doubled() {
+        let beat = message(Body::Heartbeat { commit: 0, read: 0 });
+        let beats = || Which::kind(Kind::Heartbeat).from(A);
+        let drop = Drop(beats().times(1));
+        assert_eq!([(); 2].map(|()| drop.passes(A, B, &beat)), [false, true]);
+        let delay = Delay::new(beats(), 5..6, 1);
+        assert_eq!(delay.passage(A, B, &beat), Passage { late: 5, ..Passage::default() });
+        assert_eq!(delay.passage(B, A, &beat), Passage::default());
+        let double = Duplicate::new(beats(), 3..4, 1);
+        assert_eq!(double.passage(A, B, &beat), Passage { again: Some(3), ..Passage::default() });
+        let both = delay.passage(A, B, &beat).then(double.passage(A, B, &beat));
+        assert_eq!(both, Passage { lost: false, late: 5, again: Some(3) });
+        assert!(both.then(Passage { lost: true, ..Passage::default() }).lost);
     }
 }

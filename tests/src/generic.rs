@@ -1,8 +1,8 @@
 //! TinyKV's GenericTest: clients at work while the cluster is taken apart, in three rounds.
 //!
 //! Every client puts keys of its own and demands at any moment to read exactly what it has put;
-//! another group appends to lists that all share, which [`crate::lists`] judges at the end. What
-//! goes wrong meanwhile is chosen by named options. Mended over the original: crashes lose what was
+//! another group appends to lists that all share, which [`crate::lists`] judges at the end, and a third
+//! does everything to keys that all share, judged by [`crate::linearizability`]. What goes wrong meanwhile is chosen by named options. Mended over the original: crashes lose what was
 //! not synced, loss does not add up from round to round, absence is read linearizably, keys are
 //! shared, and everything follows from a seed.
 
@@ -11,12 +11,14 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use kv::Answer;
+use kv::{Answer, Op, Request};
 use raftstore::StoreId;
 
-use crate::clients::{Client, Driver, ListClient, OwnKeys};
+use crate::clients::{Client, Driver, ListClient, Mix, OwnKeys, SharedClient};
 use crate::cluster::{Cluster, Stop};
 use crate::filter::Lossy;
+use crate::linearizability::store::Requests;
+use crate::linearizability::{Verdict, store};
 use crate::lists::Lists;
 use crate::sim::{Time, ms};
 
@@ -92,13 +94,21 @@ struct Running {
     driver: Driver,
     own: Vec<Rc<RefCell<OwnKeys>>>,
     lists: Rc<RefCell<Lists>>,
+    shared: Rc<RefCell<Requests>>,
 }
+
+/// Keys that the third group shares.
+const SHARED_KEYS: usize = 3;
+
+/// Of the search for an order of what was done to one of them.
+const STEPS_MAX: u64 = 1_000_000;
 
 impl Running {
     fn new(options: Generic) -> Running {
         let mut rng = fastrand::Rng::with_seed(options.seed);
         let mut driver = Driver::new(rng.u64(..), ms(1000), ms(5));
         let lists = Rc::new(RefCell::new(Lists::new()));
+        let shared = Rc::new(RefCell::new(Requests::new()));
         let mut own = Vec::new();
         for number in 0..options.clients {
             let keys = vec![Bytes::from("list 0"), Bytes::from("list 1")];
@@ -106,8 +116,10 @@ impl Running {
             let client = Rc::new(RefCell::new(OwnKeys::new(number, rng.u64(..))));
             driver.add(Shared(Rc::clone(&client)));
             own.push(client);
+            let (shared, mix) = (Rc::clone(&shared), Mix::default());
+            driver.add(SharedClient::new(shared, number + 1, SHARED_KEYS, mix, rng.u64(..)));
         }
-        Running { options, rng, driver, own, lists }
+        Running { options, rng, driver, own, lists, shared }
     }
 
     fn round(&mut self, cluster: &mut Cluster, round: u32) -> Result<(), String> {
@@ -166,7 +178,22 @@ impl Running {
         if let Err(violation) = lists.check(&found) {
             panic!("not linearizable: {violation}");
         }
+        self.judge_shared(cluster);
         let (asked, tally) = (self.driver.requests(), lists.tally());
         assert!(asked.done > 0 && tally.appends > 0, "nothing was done: {asked:?}, {tally:?}");
+    }
+    /// What everybody did to the shared keys, up to reads of what is there now.
+    fn judge_shared(&self, cluster: &mut Cluster) {
+        let mut history = self.shared.borrow_mut();
+        for key in SharedClient::keys(SHARED_KEYS) {
+            let request = Request::from(Op::get(key));
+            let call = history.invoke(0, request.clone());
+            history.answer(call, cluster.request(request));
+        }
+        match store::check(&history, STEPS_MAX) {
+            Verdict::Linearizable { .. } => assert!(history.tally().answered > 0, "nothing done"),
+            Verdict::Violation(why) => panic!("not linearizable: {why}"),
+            Verdict::Undecided { steps } => eprintln!("no order within {steps} steps, nor none"),
+        }
     }
 }

@@ -249,10 +249,10 @@ impl Chaos {
         let others = [message::Kind::Heartbeat, message::Kind::Read, message::Kind::Transfer];
         let kind = [kinds, others].concat()[self.rng.usize(..6)];
         let Some(store) = self.any(stores) else { return false };
-        let drop = message::Drop::all(kind).times(self.rng.u64(1..30));
-        let drop = if self.rng.bool() { drop.from(store) } else { drop.to(store) };
-        sim.world_mut().note(format!("{drop:?}"));
-        sim.world_mut().add_filter(Arc::new(drop));
+        let lost = message::Which::kind(kind).times(self.rng.u64(1..30));
+        let lost = if self.rng.bool() { lost.from(store) } else { lost.to(store) };
+        sim.world_mut().note(format!("lost: {lost:?}"));
+        sim.world_mut().add_filter(Arc::new(message::Drop(lost)));
         true
     }
 }

@@ -24,6 +24,7 @@
 //! have the run again.
 
 pub mod backend;
+mod late;
 pub mod patience;
 pub mod sim;
 pub mod threads;

@@ -8,12 +8,14 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kv::engine::{MemReader, Read as _};
 use kv::{Callback, Cf, CheckpointOptions, KvMachine, Query, Request};
 use parking_lot::RwLock;
+use raftstore::codec::message::PeerMessage;
 use raftstore::disk::{Claim, ClusterId, DirDisk, Disk, Route};
 use raftstore::node::{NodeConfig, NodeHandle, OpenLog, Proposal};
 use raftstore::store::{RegionStatus, StoreConfig};
@@ -24,7 +26,8 @@ use raftstore::{Callback as _, Epoch, Refusal, Region, RegionId, StoreId};
 use tempfile::TempDir;
 
 use crate::cluster::backend::{Backend, Stop};
-use crate::filter::{Filter, Partition};
+use crate::cluster::late::{Late, is_delivering};
+use crate::filter::{Filter, Partition, Passage};
 use crate::sim::Time;
 
 /// Ticks are short, so that tests need not wait for elections of a second.
@@ -37,6 +40,28 @@ const EPOCH: Epoch = Epoch { version: 1, conf_ver: 1 };
 
 /// All filters that are in force.
 type Filters = Arc<RwLock<Vec<Arc<dyn Filter>>>>;
+
+/// Whether a message arrives, now; what is late or comes twice is left to `late`.
+fn arrives_now(
+    filters: &[Arc<dyn Filter>],
+    late: &Late,
+    from: StoreId,
+    to: StoreId,
+    message: &PeerMessage,
+) -> bool {
+    let asked = filters.iter().map(|filter| filter.passage(from, to, message));
+    let passage = asked.fold(Passage::default(), Passage::then);
+    if passage.lost {
+        return false;
+    }
+    if passage.late > 0 {
+        late.send(passage.late, from, to, message.clone());
+    }
+    if let Some(after) = passage.again {
+        late.send(passage.late + after, from, to, message.clone());
+    }
+    passage.late == 0
+}
 
 /// A store that runs.
 struct Running {
@@ -53,6 +78,8 @@ pub struct ThreadCluster {
     running: BTreeMap<StoreId, Running>,
     network: Network,
     filters: Filters,
+    /// Delivers what is late, until the network forgets the filter that hands it over.
+    delivery: Option<JoinHandle<()>>,
     began: Instant,
     failure: Option<String>,
 }
@@ -66,13 +93,15 @@ impl ThreadCluster {
         let network = Network::new();
         let filters = Filters::default();
         let asked = Arc::clone(&filters);
+        let (late, delivery) = Late::start(network.clone()).map_err(|error| error.to_string())?;
         network.add_filter(Arc::new(move |from, to, packet: &mut Packet| {
-            if let Packet::Raft(messages) = packet {
-                let filters = asked.read();
-                messages.retain(|m| filters.iter().all(|filter| filter.passes(from, to, m)));
-                return !messages.is_empty();
+            let Packet::Raft(messages) = packet else { return true };
+            if is_delivering() {
+                return true;
             }
-            true
+            let filters = asked.read();
+            messages.retain(|m| arrives_now(&filters, &late, from, to, m));
+            !messages.is_empty()
         }));
         let mut cluster = ThreadCluster {
             dir: TempDir::new().map_err(|error| error.to_string())?,
@@ -80,6 +109,7 @@ impl ThreadCluster {
             running: BTreeMap::new(),
             network,
             filters,
+            delivery: Some(delivery),
             began: Instant::now(),
             failure: None,
         };
@@ -233,6 +263,11 @@ impl Drop for ThreadCluster {
     fn drop(&mut self) {
         for store in std::mem::take(&mut self.stores) {
             self.end(store);
+        }
+        self.network.clear_filters();
+        if let Some(thread) = self.delivery.take() {
+            // A panic there was reported by the panic hook.
+            let _ = thread.join();
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use raftstore::StoreId;
 use raftstore::codec::message::PeerMessage;
 
-use crate::filter::Filter;
+use crate::filter::{Filter, Passage};
 use crate::sim::{Time, ms};
 
 /// How messages travel.
@@ -135,8 +135,9 @@ impl Net {
         message: &PeerMessage,
     ) -> Vec<Time> {
         self.counters.sent += 1;
-        let is_cut = self.cuts.contains(&(from, to));
-        if is_cut || !self.filters.iter().all(|filter| filter.passes(from, to, message)) {
+        let asked = self.filters.iter().map(|filter| filter.passage(from, to, message));
+        let passage = asked.fold(Passage::default(), Passage::then);
+        if passage.lost || self.cuts.contains(&(from, to)) {
             self.counters.filtered += 1;
             return Vec::new();
         }
@@ -144,7 +145,9 @@ impl Net {
             self.counters.lost += 1;
             return Vec::new();
         }
-        let mut arrivals = vec![self.arrival(now, from, to)];
+        // What a filter holds up is overtaken even where nothing else is.
+        let mut arrivals = vec![self.arrival(now, from, to) + passage.late];
+        arrivals.extend(passage.again.map(|after| arrivals[0] + after));
         if self.rng.u16(..1000) < self.options.duplicate_permille {
             self.counters.doubled += 1;
             arrivals.push(self.arrival(now, from, to));

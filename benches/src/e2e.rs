@@ -204,6 +204,36 @@ impl Stores {
     ) -> (u64, Duration, Latencies) {
         let (mut latencies, start) = (Latencies::default(), Instant::now());
         (0..window).for_each(|_| self.submit(payload, Instant::now()));
+        self.take_answers(|stores, sent, now| {
+            latencies.push(now - sent);
+            if now - start < time {
+                stores.submit(payload, now);
+            }
+        });
+        (latencies.count(), start.elapsed(), latencies)
+    }
+
+    /// Makes so many writes, at most `window` of them in flight at a time, and waits for the last
+    /// of them; gives how long all of it took.
+    ///
+    /// # Panics
+    /// As [`Stores::drive`].
+    pub fn commit(&mut self, window: usize, payload: &[u8], writes: u64) -> Duration {
+        let start = Instant::now();
+        let end = self.next + writes;
+        let first = writes.min(window as u64);
+        (0..first).for_each(|_| self.submit(payload, start));
+        self.take_answers(|stores, _, now| {
+            if stores.next < end {
+                stores.submit(payload, now);
+            }
+        });
+        start.elapsed()
+    }
+
+    /// Takes answers until no write is in flight. For each, `on` hears when it was sent, and that
+    /// it was answered now; it may send more.
+    fn take_answers(&mut self, mut on: impl FnMut(&mut Stores, Instant, Instant)) {
         while !self.sent.is_empty() {
             let answer = self.answers.1.recv().expect("the client keeps a sender itself");
             let now = Instant::now();
@@ -213,13 +243,9 @@ impl Stores {
             };
             for id in ids {
                 let sent = self.sent.remove(&id).expect("an answer to a write in flight");
-                latencies.push(now - sent);
-                if now - start < time {
-                    self.submit(payload, now);
-                }
+                on(self, sent, now);
             }
         }
-        (latencies.count(), start.elapsed(), latencies)
     }
 
     /// Stops them.
@@ -307,7 +333,9 @@ mod tests {
             let mut stores = Stores::start(dir, SyncMode::Writer);
             let (writes, _, latencies) = stores.drive(64, &[7; 256], Duration::from_millis(50));
             assert!(writes >= 64 && latencies.count() == writes);
-            assert_eq!(stores.next - 1, writes);
+            stores.commit(64, &[7; 256], 100);
+            stores.commit(64, &[7; 256], 10);
+            assert_eq!(stores.next - 1, writes + 110);
             stores.stop();
         }
     }

@@ -3,7 +3,9 @@
 //! * [`cluster`]: three (or any number of) cores in one thread, moved by hand.
 //! * [`cells`]: cells that are measured in turn, and how their figures are printed.
 //! * [`device`]: what the disks say of themselves.
-//! * [`core`], [`idle`], [`memory`], [`wal`], [`recovery`], [`e2e`]: the workloads of `figures`, one subcommand each.
+//! * [`steady_log`]: a log that is written and does not grow.
+//! * [`core`], [`idle`], [`memory`], [`wal`], [`recovery`], [`e2e`]: the workloads of `figures`,
+//!   one subcommand each.
 //!
 //! The workloads are those that other Raft libraries are measured with, so that every figure can
 //! be quoted as a ratio taken in the same minutes on the same machine. A figure is one line:
@@ -18,4 +20,5 @@ pub mod idle;
 pub mod memory;
 pub mod options;
 pub mod recovery;
+pub mod steady_log;
 pub mod wal;

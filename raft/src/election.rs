@@ -13,6 +13,7 @@
 //! the vote is a *promise*, its own included, so it counts only after the write it rests on. A
 //! leader's term is on its own disk.
 
+use crate::commit_hints;
 use crate::entry::EntryKind;
 use crate::message::Body;
 use crate::quorum::VoteResult;
@@ -87,7 +88,7 @@ pub(crate) fn campaign(server: &Server, transfer: bool) -> Next {
 
 /// Whether a committed membership change is not yet in force here: votes would be counted by a
 /// configuration that the others may have left.
-fn has_unapplied_conf_change(server: &Server) -> bool {
+pub(crate) fn has_unapplied_conf_change(server: &Server) -> bool {
     let log = &server.log;
     let mut next = log.applied() + 1;
     while next <= log.committed() {
@@ -114,14 +115,14 @@ pub(crate) fn request_votes(server: &mut Server, kind: Kind) {
         Kind::Pre => (true, false, server.term + 1),
         Kind::Real { transfer } => (false, transfer, server.term),
     };
-    let (id, last) = (server.id(), server.last_id());
+    let (id, last, commit) = (server.id(), server.last_id(), commit_hints::position(server));
     let can_forget_log = !pre && server.log.has_unstable();
     let Server { membership, out, .. } = server;
     for to in membership.voters.voters() {
         let body = if to == id {
-            Body::RequestVoteReply { pre, granted: true }
+            Body::RequestVoteReply { pre, granted: true, commit }
         } else {
-            Body::RequestVote { pre, last, transfer }
+            Body::RequestVote { pre, last, transfer, commit }
         };
         let message = crate::message::Message { from: id, to, term, body };
         if to == id || can_forget_log {
@@ -161,15 +162,16 @@ pub(crate) fn on_request_vote(server: &mut Server, leader: Option<NodeId>, reque
     // Beyond etcd, and only between equal logs: somebody else should rather lead.
     let is_preferred =
         last != server.last_id() || server.priority(from) >= server.priority(server.id());
+    let commit = commit_hints::position(server);
     if may_vote && last >= server.last_id() && is_preferred {
-        server.promise(from, term, Body::RequestVoteReply { pre, granted: true });
+        server.promise(from, term, Body::RequestVoteReply { pre, granted: true, commit });
         if !pre {
             server.restart_election_timer();
             server.vote = Some(from);
         }
     } else {
         let term = server.term;
-        server.promise(from, term, Body::RequestVoteReply { pre, granted: false });
+        server.promise(from, term, Body::RequestVoteReply { pre, granted: false, commit });
     }
 }
 

@@ -33,6 +33,7 @@
 //! | elections: timers, campaigns, votes, leases | `election` | `election` | §5.2, §5.4.1, T§9.6, T§4.2.3 |
 //! | replication: appends and heartbeats, both ends | `replication`, [`progress`] | `replication` | §5.3, T§10.2 |
 //! | the commit rule; commit in two data centres | `commit`, [`quorum`], `group_commit` | `commit`, `quorum` | §5.3, §5.4.2 |
+//! | telling each other what is committed | `commit_hints` | `commit` | – |
 //! | the log, its cursors, and the terms in it | `log`, [`Terms`], [`storage`] | `log` | §5.3 |
 //! | membership: who, and how it changes | [`membership`], `membership_change`, [`conf_change`] | `membership` | §6, T§4 |
 //! | snapshots | `snapshot` | `snapshot` | §7 |
@@ -137,6 +138,7 @@ pub mod trace;
 pub mod types;
 
 mod commit;
+mod commit_hints;
 mod election;
 mod group_commit;
 mod invariants;

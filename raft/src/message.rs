@@ -85,6 +85,9 @@ pub enum Body {
         last: LogId,
         /// The leader itself asked for this election, so a lease is no reason to refuse (T§4.2.3).
         transfer: bool,
+        /// What the candidate knows to be committed, if it says so
+        /// ([`Config::commit_hints`](crate::Config::commit_hints)); else [`LogId::ZERO`].
+        commit: LogId,
     },
     /// The answer to a vote request.
     RequestVoteReply {
@@ -92,6 +95,8 @@ pub enum Body {
         pre: bool,
         /// Whether the vote is given.
         granted: bool,
+        /// What the voter knows to be committed, if it says so; else [`LogId::ZERO`].
+        commit: LogId,
     },
     /// Entries that follow `prev`, none to probe or to tell a new commit index (§5.3).
     AppendEntries {
@@ -115,6 +120,8 @@ pub enum Body {
     HeartbeatReply {
         /// The heartbeat's `read`, confirmed.
         read: u64,
+        /// The follower's commit index, if it says so; else 0.
+        commit: Index,
     },
     /// A snapshot for a follower whose next entry is compacted (§7).
     InstallSnapshot {
@@ -151,6 +158,9 @@ pub enum AppendReply {
     Accepted {
         /// Last index known to match.
         index: Index,
+        /// The follower's commit index, if it says so
+        /// ([`Config::commit_hints`](crate::Config::commit_hints)); else 0.
+        commit: Index,
     },
     /// The follower lacks the entry before the append.
     Rejected {

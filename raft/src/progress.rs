@@ -130,6 +130,9 @@ pub struct Progress {
     pub recent_active: bool,
     /// Gets entries but does not count towards majorities.
     pub is_learner: bool,
+    /// The highest commit index it said it knows, if it says so
+    /// ([`Config::commit_hints`](crate::Config::commit_hints)); else 0.
+    pub committed: Index,
     /// The highest commit index sent, at most `next - 1`: what it could learn from us.
     pub(crate) sent_commit: Index,
     /// The number of the last read it has confirmed (T§6.4).
@@ -148,6 +151,7 @@ impl Progress {
             flow: Flow::Probe { paused: false },
             recent_active: false,
             is_learner,
+            committed: 0,
             sent_commit: 0,
             read_acked: 0,
             wanted: Wanted::Nothing,

@@ -21,6 +21,7 @@
 use bytes::Bytes;
 
 use crate::commit;
+use crate::commit_hints;
 use crate::entry::{Entries, Entry, EntryKind};
 use crate::error::{ProposeError, StepError};
 use crate::log::Appended;
@@ -104,7 +105,7 @@ pub(crate) fn append(
     if server.config.eager_appends {
         // The acknowledgement of its own entries comes back when they are on its disk.
         let index = server.log.last();
-        let reply = Body::AppendEntriesReply(AppendReply::Accepted { index });
+        let reply = Body::AppendEntriesReply(AppendReply::Accepted { index, commit: 0 });
         server.promise(server.id(), server.term, reply);
     }
     Ok(server.last_id())
@@ -238,10 +239,12 @@ pub(crate) fn on_append(
 ) -> Result<(), StepError> {
     let reply = if prev.index < server.log.committed() {
         // An old append; what is committed matches without looking.
-        AppendReply::Accepted { index: server.log.committed() }
+        AppendReply::Accepted { index: server.log.committed(), commit: commit_hints::index(server) }
     } else {
         match server.log.append(prev, entries, commit)? {
-            Appended::Matches(index) => AppendReply::Accepted { index },
+            Appended::Matches(index) => {
+                AppendReply::Accepted { index, commit: commit_hints::index(server) }
+            }
             Appended::Mismatch => {
                 let until = prev.index.min(server.log.last());
                 let hint = server.log.find_conflict(until, prev.term);
@@ -265,11 +268,12 @@ pub(crate) fn on_append_reply(
     let last = server.log.last();
     let Some(pr) = leader.progress.get_mut(from) else { return Ok(()) };
     match reply {
-        AppendReply::Accepted { index } if index > last => {
+        AppendReply::Accepted { index, .. } if index > last => {
             Err(StepError::BeyondLog { index, last })
         }
-        AppendReply::Accepted { index } => {
+        AppendReply::Accepted { index, commit } => {
             pr.recent_active = true;
+            commit_hints::on_follower(pr, last, commit);
             on_accepted(server, leader, from, index);
             Ok(())
         }
@@ -395,7 +399,8 @@ pub(crate) fn on_heartbeat(
         return Err(StepError::BeyondLog { index: commit, last });
     }
     server.log.commit_to(commit);
-    server.send(from, Body::HeartbeatReply { read });
+    let commit = commit_hints::index(server);
+    server.send(from, Body::HeartbeatReply { read, commit });
     Ok(())
 }
 
@@ -406,10 +411,12 @@ pub(crate) fn on_heartbeat_reply(
     leader: &mut Leader,
     from: NodeId,
     read: u64,
+    commit: Index,
 ) {
     let last = server.log.last();
     let Some(pr) = leader.progress.get_mut(from) else { return };
     pr.recent_active = true;
+    commit_hints::on_follower(pr, last, commit);
     pr.resume();
     pr.read_acked = pr.read_acked.max(read);
     if pr.matched < last || pr.is_probing() {

@@ -4,6 +4,7 @@
 //! it as its whole log and its membership, unless it already has everything in it; the application
 //! installs it as part of the write, and only then does the acknowledgement leave.
 
+use crate::commit_hints;
 use crate::error::StorageError;
 use crate::membership::{Changed, Membership};
 use crate::message::{AppendReply, Body};
@@ -56,7 +57,8 @@ impl Raft {
         let restored = self.restore(snapshot);
         let log = &self.server.log;
         let index = if restored { log.last() } else { log.committed() };
-        let reply = Body::AppendEntriesReply(AppendReply::Accepted { index });
+        let commit = commit_hints::index(&self.server);
+        let reply = Body::AppendEntriesReply(AppendReply::Accepted { index, commit });
         self.server.promise(from, self.server.term, reply);
     }
 

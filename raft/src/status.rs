@@ -1,5 +1,6 @@
 //! What a server says of itself, for applications, operators and tests.
 
+use crate::commit_hints;
 use crate::membership::Membership;
 use crate::progress::Progress;
 use crate::raft::Raft;
@@ -46,7 +47,12 @@ impl Status {
     pub(crate) fn of(raft: &Raft) -> Status {
         let server = &raft.server;
         let leader = raft.as_leader();
-        let progress = leader.map(|l| l.progress.iter().map(|(id, pr)| (id, pr.clone())).collect());
+        let known = |id, pr: &Progress| {
+            let own = if id == server.id() { commit_hints::index(server) } else { 0 };
+            Progress { committed: pr.committed.max(own), ..pr.clone() }
+        };
+        let progress =
+            leader.map(|l| l.progress.iter().map(|(id, pr)| (id, known(id, pr))).collect());
         Status {
             id: server.id(),
             hard_state: server.hard_state(),

@@ -7,6 +7,7 @@
 //! A message of an older term never reaches a handler. Some are answered, so that their sender
 //! learns of the newer term instead of asking for ever.
 
+use crate::commit_hints;
 use crate::election::{self, VoteRequest};
 use crate::error::StepError;
 use crate::message::{AppendReply, Body, Message};
@@ -16,7 +17,7 @@ use crate::ready::ReadState;
 use crate::replication;
 use crate::role::{Follower, Next, Role};
 use crate::transfer;
-use crate::types::{NodeId, Term};
+use crate::types::{LogId, NodeId, Term};
 
 impl Raft {
     /// Takes a message from a peer, or this server's own vote or acknowledgement coming back.
@@ -47,7 +48,7 @@ impl Raft {
             // Asking changes nothing, and a pre-vote is granted in the term asked for. A refusal,
             // though, is of the refuser's own term.
             Body::RequestVote { pre: true, .. }
-            | Body::RequestVoteReply { pre: true, granted: true } => return true,
+            | Body::RequestVoteReply { pre: true, granted: true, .. } => return true,
             Body::AppendEntries { .. } | Body::Heartbeat { .. } | Body::InstallSnapshot { .. } => {
                 Some(from)
             }
@@ -65,11 +66,12 @@ impl Raft {
             Body::AppendEntries { .. } | Body::Heartbeat { .. }
                 if server.config.pre_vote || server.config.check_quorum =>
             {
-                let reply = Body::AppendEntriesReply(AppendReply::Accepted { index: 0 });
+                let reply = Body::AppendEntriesReply(AppendReply::Accepted { index: 0, commit: 0 });
                 server.promise(from, server.term, reply);
             }
             Body::RequestVote { pre: true, .. } => {
-                let reply = Body::RequestVoteReply { pre: true, granted: false };
+                let commit = commit_hints::position(server);
+                let reply = Body::RequestVoteReply { pre: true, granted: false, commit };
                 server.promise(from, server.term, reply);
             }
             _ => {}
@@ -79,11 +81,11 @@ impl Raft {
     /// A message of this term.
     fn dispatch(&mut self, from: NodeId, term: Term, body: Body) -> Result<Next, StepError> {
         // Every role grants or refuses votes by the same rule.
-        if let Body::RequestVote { pre, last, .. } = body {
-            let leader = self.leader();
+        if let Body::RequestVote { pre, last, commit, .. } = body {
+            let (leader, role) = (self.leader(), self.role.kind());
             let request = VoteRequest { from, term, pre, last };
             election::on_request_vote(&mut self.server, leader, request);
-            return Ok(Next::Stay);
+            return Ok(commit_hints::on_vote_hint(&mut self.server, role, commit, Next::Stay));
         }
         match &mut self.role {
             Role::Leader(_) => self.step_leader(from, body),
@@ -99,8 +101,8 @@ impl Raft {
             Body::AppendEntriesReply(reply) => {
                 replication::on_append_reply(server, leader, from, reply)?;
             }
-            Body::HeartbeatReply { read } => {
-                replication::on_heartbeat_reply(server, leader, from, read);
+            Body::HeartbeatReply { read, commit } => {
+                replication::on_heartbeat_reply(server, leader, from, read, commit);
             }
             Body::Propose { mut entries } if !entries.is_empty() => {
                 replication::propose(server, leader, &mut entries).map_err(StepError::Dropped)?;
@@ -122,16 +124,25 @@ impl Raft {
 
     fn step_candidate(&mut self, from: NodeId, body: Body) -> Result<Next, StepError> {
         match body {
-            Body::RequestVoteReply { pre, granted } => match &mut self.role {
-                // Only answers of the round that is under way count.
-                Role::PreCandidate(candidate) if pre => {
-                    Ok(election::on_vote(&self.server, candidate, from, granted, pre))
+            Body::RequestVoteReply { pre, granted, commit } => {
+                let role = self.role.kind();
+                let next = match &mut self.role {
+                    // Only answers of the round that is under way count.
+                    Role::PreCandidate(candidate) if pre => {
+                        election::on_vote(&self.server, candidate, from, granted, pre)
+                    }
+                    Role::Candidate(candidate) if !pre => {
+                        election::on_vote(&self.server, candidate, from, granted, pre)
+                    }
+                    _ => return Ok(Next::Stay),
+                };
+                match next {
+                    Next::Stay | Next::Follow { .. } => {
+                        Ok(commit_hints::on_vote_hint(&mut self.server, role, commit, next))
+                    }
+                    Next::PreCampaign | Next::Campaign { .. } | Next::Lead => Ok(next),
                 }
-                Role::Candidate(candidate) if !pre => {
-                    Ok(election::on_vote(&self.server, candidate, from, granted, pre))
-                }
-                _ => Ok(Next::Stay),
-            },
+            }
             // §5.2: somebody else has won this term.
             Body::AppendEntries { .. } | Body::Heartbeat { .. } | Body::InstallSnapshot { .. } => {
                 self.become_follower(self.server.term, Some(from));
@@ -184,6 +195,8 @@ impl Raft {
                 let _ = self.read_index_for(from, context);
             }
             Body::ReadIndexReply { index, context } => {
+                // Reads wait until the leader has committed in its term: so that is the entry's.
+                commit_hints::learn(server, LogId::new(server.term, index));
                 server.out.reads.push(ReadState { index, context });
             }
             // Answers to a leader or candidate that it no longer is.

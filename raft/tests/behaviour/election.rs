@@ -78,7 +78,7 @@ fn every_role_grants_a_higher_term() {
         let term = node.raw.term() + 1;
         let asked = pre_vote(2, 1, term, (9, 42));
         let granted = node.ask(asked);
-        let body = raft::Body::RequestVoteReply { pre: true, granted: true };
+        let body = raft::Body::RequestVoteReply { pre: true, granted: true, commit: LogId::ZERO };
         assert_eq!(granted.last(), Some(&message(1, 2, term, body)), "{role}");
         assert_eq!((node.raw.hard_state(), node.raw.role()), before, "asking changes nothing");
     }
@@ -269,7 +269,7 @@ fn a_pre_vote_is_no_vote() {
     let mut node = server(1, &[1, 2, 3]).tune(|c| c.pre_vote = true).start();
     node.hold_writes = true;
     node.stand();
-    let granted = raft::Body::RequestVoteReply { pre: true, granted: true };
+    let granted = raft::Body::RequestVoteReply { pre: true, granted: true, commit: LogId::ZERO };
     node.take(message(2, 1, 1, granted.clone()));
     node.take(message(3, 1, 1, granted.clone()));
     assert_eq!(node.raw.role(), Candidate, "two others would vote for it");

@@ -7,6 +7,7 @@ mod common;
 
 mod check_quorum;
 mod commit;
+mod commit_hints;
 mod crash;
 mod election;
 mod flow_control;

@@ -97,7 +97,7 @@ fn each_round_counts_anew() {
 
     let mut node = server(1, &[1, 2, 3, 4, 5]).tune(|c| c.pre_vote = true).start();
     node.stand();
-    let granted = Body::RequestVoteReply { pre: true, granted: true };
+    let granted = Body::RequestVoteReply { pre: true, granted: true, commit: LogId::ZERO };
     node.ask(message(2, 1, 1, granted.clone()));
     node.stand();
     node.ask(message(3, 1, 1, granted.clone()));
@@ -113,7 +113,7 @@ fn late_pre_votes_do_nothing_to_a_leader() {
     net.campaign(1);
     let before = net.node(1).raw.hard_state();
     for term in [1, 2, 3] {
-        let granted = Body::RequestVoteReply { pre: true, granted: true };
+        let granted = Body::RequestVoteReply { pre: true, granted: true, commit: LogId::ZERO };
         net.send(message(2, 1, term, granted.clone()));
         net.send(message(3, 1, term, granted));
     }
@@ -288,7 +288,7 @@ fn a_leader_of_an_older_term_is_told() {
     }
     // A pre-vote of an older term is refused in any case, with the present term.
     let mut node = server(1, &[1, 2, 3]).term(5).start();
-    let refused = Body::RequestVoteReply { pre: true, granted: false };
+    let refused = Body::RequestVoteReply { pre: true, granted: false, commit: LogId::ZERO };
     assert_eq!(node.ask(pre_vote(2, 1, 4, (9, 9))), [message(1, 2, 5, refused)]);
     assert!(node.ask(vote(2, 1, 4, (9, 9))).is_empty());
 }

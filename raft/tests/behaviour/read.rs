@@ -8,7 +8,7 @@ use crate::common::node::of_kind;
 use crate::common::{Net, Node, group, id, server};
 
 fn beat_reply(from: u64, term: u64, read: u64) -> raft::Message {
-    message(from, 1, term, Body::HeartbeatReply { read })
+    message(from, 1, term, Body::HeartbeatReply { read, commit: 0 })
 }
 
 /// A leader of three at term 1 that has committed its first entry.

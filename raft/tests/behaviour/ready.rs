@@ -126,7 +126,7 @@ fn everything_is_handed_out_once() {
     assert!(!node.raw.has_ready());
     node.work(first);
     node.work(second);
-    node.ask(message(2, 1, 1, Body::HeartbeatReply { read: 1 }));
+    node.ask(message(2, 1, 1, Body::HeartbeatReply { read: 1, commit: 0 }));
     assert_eq!(node.reads, [ReadState { index: 1, context: "r".into() }]);
     node.settle();
     assert_eq!(node.reads.len(), 1);
@@ -457,7 +457,7 @@ fn what_cannot_be_read_now_is_sent_later() {
         assert!(sent.is_empty(), "the disk is busy: {sent:?}");
         assert!(node.tick(5).iter().all(|m| Kind::of(&m.body) == Kind::Heartbeat));
         busy.store(false, std::sync::atomic::Ordering::Relaxed);
-        let sent = node.ask(message(2, 1, 2, Body::HeartbeatReply { read: 0 }));
+        let sent = node.ask(message(2, 1, 2, Body::HeartbeatReply { read: 0, commit: 0 }));
         let expected = if compacted { Kind::Snapshot } else { Kind::Append };
         assert_eq!(of_kind(&sent, expected).len(), 1);
         node.take(append(3, 1, 9, (0, 0), &[], 0));

@@ -65,16 +65,26 @@ pub fn message(from: u64, to: u64, term: Term, body: Body) -> Message {
 
 pub fn vote(from: u64, to: u64, term: Term, last: (Term, Index)) -> Message {
     let last = LogId::new(last.0, last.1);
-    message(from, to, term, Body::RequestVote { pre: false, last, transfer: false })
+    message(
+        from,
+        to,
+        term,
+        Body::RequestVote { pre: false, last, transfer: false, commit: LogId::ZERO },
+    )
 }
 
 pub fn pre_vote(from: u64, to: u64, term: Term, last: (Term, Index)) -> Message {
     let last = LogId::new(last.0, last.1);
-    message(from, to, term, Body::RequestVote { pre: true, last, transfer: false })
+    message(
+        from,
+        to,
+        term,
+        Body::RequestVote { pre: true, last, transfer: false, commit: LogId::ZERO },
+    )
 }
 
 pub fn grant(from: u64, to: u64, term: Term, granted: bool) -> Message {
-    message(from, to, term, Body::RequestVoteReply { pre: false, granted })
+    message(from, to, term, Body::RequestVoteReply { pre: false, granted, commit: LogId::ZERO })
 }
 
 pub fn heartbeat(from: u64, to: u64, term: Term, commit: Index) -> Message {
@@ -96,7 +106,7 @@ pub fn append(
 }
 
 pub fn accepted(from: u64, to: u64, term: Term, index: Index) -> Message {
-    message(from, to, term, Body::AppendEntriesReply(AppendReply::Accepted { index }))
+    message(from, to, term, Body::AppendEntriesReply(AppendReply::Accepted { index, commit: 0 }))
 }
 
 pub fn rejected(from: u64, to: u64, term: Term, prev: Index, hint: (Term, Index)) -> Message {
@@ -105,7 +115,7 @@ pub fn rejected(from: u64, to: u64, term: Term, prev: Index, hint: (Term, Index)
 }
 
 pub fn heartbeat_reply(from: u64, to: u64, term: Term) -> Message {
-    message(from, to, term, Body::HeartbeatReply { read: 0 })
+    message(from, to, term, Body::HeartbeatReply { read: 0, commit: 0 })
 }
 
 pub fn install(from: u64, to: u64, term: Term, snapshot: Snapshot) -> Message {

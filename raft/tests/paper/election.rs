@@ -89,7 +89,12 @@ fn a_candidate_votes_for_itself_in_a_new_term_and_asks_all_others() {
     assert_eq!(node.raw.role(), RoleKind::Candidate);
     assert_eq!(node.raw.term(), 4);
     assert_eq!(node.storage.hard_state().vote, Some(id(1)), "on disk");
-    let body = Body::RequestVote { pre: false, last: LogId::new(3, 2), transfer: false };
+    let body = Body::RequestVote {
+        pre: false,
+        last: LogId::new(3, 2),
+        transfer: false,
+        commit: LogId::ZERO,
+    };
     let expected: Vec<_> = (2..=5).map(|n| (id(n), 4, body.clone())).collect();
     let sent: Vec<_> = sent.into_iter().map(|m| (m.to, m.term, m.body)).collect();
     assert_eq!(sent, expected);

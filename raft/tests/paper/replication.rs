@@ -179,7 +179,7 @@ fn an_append_that_does_not_follow_is_refused() {
         prev: (u64, u64),
         reply: AppendReply,
     }
-    let accepted = |prev, index| Case { prev, reply: AppendReply::Accepted { index } };
+    let accepted = |prev, index| Case { prev, reply: AppendReply::Accepted { index, commit: 0 } };
     let rejected = |prev: (u64, u64), hint: (u64, u64)| Case {
         prev,
         reply: AppendReply::Rejected { prev: prev.1, hint: LogId::new(hint.0, hint.1) },

@@ -14,7 +14,7 @@ fn a_vote_request_names_the_candidates_last_entry() {
         node.ask(append(2, 1, term - 1, (0, 0), terms, 0));
         let sent = node.tick(20);
         let last = LogId::new(terms[terms.len() - 1], terms.len() as u64);
-        let body = Body::RequestVote { pre: false, last, transfer: false };
+        let body = Body::RequestVote { pre: false, last, transfer: false, commit: LogId::ZERO };
         for n in [2, 3] {
             assert!(sent.iter().any(|m| m.to == id(n) && m.term == term && m.body == body));
         }

@@ -30,7 +30,7 @@ fn a_compacted_log_still_knows_what_precedes_it() {
     assert_eq!(net.node(2).raw.compacted(), LogId::new(1, 7));
     assert_eq!(net.node(1).raw.compacted(), LogId::ZERO, "the others do as they like");
     let replies = net.node(2).ask(append(1, 2, 1, (1, 9), &[1], 9));
-    let accepted = AppendReply::Accepted { index: 10 };
+    let accepted = AppendReply::Accepted { index: 10, commit: 0 };
     assert_eq!(bodies_to(&replies, 1), [Body::AppendEntriesReply(accepted)]);
 }
 
@@ -80,14 +80,14 @@ fn a_snapshot_with_news_replaces_the_whole_log() {
     let logs: [&[u64]; 4] = [&[], &[1, 1], &[1; 10], &[1; 20]];
     for log in logs {
         let mut node = server(1, &[1, 2, 3]).log(log).start();
-        let accepted = AppendReply::Accepted { index: 10 };
+        let accepted = AppendReply::Accepted { index: 10, commit: 0 };
         assert_eq!(reply(&mut node, from_leader()), [Body::AppendEntriesReply(accepted)]);
         assert_eq!(node.raw.last(), LogId::new(2, 10), "{log:?}");
         assert_eq!(node.raw.compacted(), LogId::new(2, 10));
         assert_eq!((node.raw.commit(), node.raw.applied_index()), (10, 10));
         assert_eq!(node.storage.last(), LogId::new(2, 10), "on disk, too");
         let next = reply(&mut node, append(2, 1, 2, INSTALLED, &[2], 10));
-        let accepted = AppendReply::Accepted { index: 11 };
+        let accepted = AppendReply::Accepted { index: 11, commit: 0 };
         assert_eq!(next, [Body::AppendEntriesReply(accepted)], "and goes on from there");
     }
 }
@@ -98,7 +98,7 @@ fn a_snapshot_with_news_replaces_the_whole_log() {
 fn entries_after_the_snapshot_are_kept() {
     let mut node = server(1, &[1, 2, 3]).log(&[2; 15]).start();
     let replies = reply(&mut node, from_leader());
-    let accepted = AppendReply::Accepted { index: 10 };
+    let accepted = AppendReply::Accepted { index: 10, commit: 0 };
     assert_eq!(replies, [Body::AppendEntriesReply(accepted)]);
     assert_eq!(node.raw.last(), LogId::new(2, 15));
     assert_eq!(node.raw.commit(), 10);
@@ -111,7 +111,7 @@ fn an_old_snapshot_changes_nothing() {
     let mut node = server(1, &[1, 2, 3]).log(&[1; 15]).term(2).commit(12).start();
     node.settle();
     let before = (node.raw.last(), node.raw.hard_state(), node.digest);
-    let accepted = AppendReply::Accepted { index: 12 };
+    let accepted = AppendReply::Accepted { index: 12, commit: 0 };
     assert_eq!(reply(&mut node, from_leader()), [Body::AppendEntriesReply(accepted)]);
     assert_eq!((node.raw.last(), node.raw.hard_state(), node.digest), before);
     // The same one twice.

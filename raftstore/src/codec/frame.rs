@@ -25,7 +25,7 @@ use super::{CodecError, Decoder};
 use crate::region::StoreId;
 
 /// Version of everything that travels: frames, messages, entries.
-pub const WIRE_FORMAT: u32 = 1;
+pub const WIRE_FORMAT: u32 = 2;
 
 /// Most bytes a frame may have: the largest message, and a batch of small ones.
 pub const FRAME_BYTES_MAX: usize = 32 << 20;
@@ -274,7 +274,7 @@ mod tests {
         encode_hello(Hello { cluster: 9, from: StoreId(1), to: StoreId(2) }, &mut out);
         let mut expected = vec![1];
         expected.extend(b"raftkv\r\n");
-        expected.extend([1, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0]);
+        expected.extend([2, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0]);
         expected.extend([1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(out[FRAME_HEADER_BYTES..], expected);
     }

@@ -11,8 +11,8 @@
 //!
 //! | tag | body | fields |
 //! |---|---|---|
-//! | 1 | RequestVote | flags (1 pre, 2 transfer), last |
-//! | 2 | RequestVoteReply | flags (1 pre, 2 granted) |
+//! | 1 | RequestVote | flags (1 pre, 2 transfer, 4 commit is said), last, commit if said |
+//! | 2 | RequestVoteReply | flags (1 pre, 2 granted, 4 commit is said), commit if said |
 //! | 3 | AppendEntries | prev, commit, entries |
 //! | 4 | AppendEntriesReply, accepted | index |
 //! | 5 | AppendEntriesReply, rejected | prev, hint index, hint term |
@@ -24,8 +24,10 @@
 //! | 11 | Propose | a run, whose position means nothing |
 //! | 12 | ReadIndex | context |
 //! | 13 | ReadIndexReply | index, context |
+//! | 14 | AppendEntriesReply, accepted, with the sender's commit | index, commit |
+//! | 15 | HeartbeatReply, with the sender's commit | read, commit |
 //!
-//! A position (`prev`, `last`) is term then index; flags are one byte; lists and byte strings have
+//! Commit indexes that are not said take no byte. A position (`prev`, `last`, the commit of a vote) is term then index; flags are one byte; lists and byte strings have
 //! a length of 4 bytes first; every other number has 8 bytes. Appended entries must follow `prev`
 //! without a gap, and no term in them may be above the message's: the core may rely on it.
 
@@ -41,7 +43,7 @@ use super::{CodecError, Decoder};
 use crate::region::{Epoch, RegionId};
 
 /// Version of this encoding, agreed on by the handshake of a connection.
-pub const MESSAGE_FORMAT: u32 = 1;
+pub const MESSAGE_FORMAT: u32 = 2;
 
 /// Most bytes the mark of a read may have.
 pub const CONTEXT_BYTES_MAX: usize = 256;
@@ -98,12 +100,14 @@ pub fn encode_message(message: &PeerMessage, out: &mut impl BufMut) {
 
 fn encode_body(body: &Body, out: &mut impl BufMut) {
     match body {
-        Body::RequestVote { pre, last, transfer } => {
-            out.put_slice(&[1, u8::from(*pre) | u8::from(*transfer) << 1]);
+        Body::RequestVote { pre, last, transfer, commit } => {
+            out.put_slice(&[1, vote_flags(*pre, *transfer, *commit)]);
             encode_log_id(*last, out);
+            put_if_said(*commit, out);
         }
-        Body::RequestVoteReply { pre, granted } => {
-            out.put_slice(&[2, u8::from(*pre) | u8::from(*granted) << 1]);
+        Body::RequestVoteReply { pre, granted, commit } => {
+            out.put_slice(&[2, vote_flags(*pre, *granted, *commit)]);
+            put_if_said(*commit, out);
         }
         Body::AppendEntries { prev, entries, commit } => {
             out.put_u8(3);
@@ -111,12 +115,18 @@ fn encode_body(body: &Body, out: &mut impl BufMut) {
             out.put_u64_le(*commit);
             encode_entries(entries, out);
         }
-        Body::AppendEntriesReply(AppendReply::Accepted { index }) => put_numbers(4, &[*index], out),
+        Body::AppendEntriesReply(AppendReply::Accepted { index, commit: 0 }) => {
+            put_numbers(4, &[*index], out);
+        }
+        Body::AppendEntriesReply(AppendReply::Accepted { index, commit }) => {
+            put_numbers(14, &[*index, *commit], out);
+        }
         Body::AppendEntriesReply(AppendReply::Rejected { prev, hint }) => {
             put_numbers(5, &[*prev, hint.index, hint.term], out);
         }
         Body::Heartbeat { commit, read } => put_numbers(6, &[*commit, *read], out),
-        Body::HeartbeatReply { read } => put_numbers(7, &[*read], out),
+        Body::HeartbeatReply { read, commit: 0 } => put_numbers(7, &[*read], out),
+        Body::HeartbeatReply { read, commit } => put_numbers(15, &[*read, *commit], out),
         Body::InstallSnapshot { snapshot } => {
             out.put_u8(8);
             encode_snapshot(snapshot, out);
@@ -138,6 +148,16 @@ fn encode_body(body: &Body, out: &mut impl BufMut) {
             put_numbers(13, &[*index], out);
             put_prefixed(context, out);
         }
+    }
+}
+
+fn vote_flags(pre: bool, second: bool, commit: LogId) -> u8 {
+    u8::from(pre) | u8::from(second) << 1 | u8::from(commit != LogId::ZERO) << 2
+}
+
+fn put_if_said(commit: LogId, out: &mut impl BufMut) {
+    if commit != LogId::ZERO {
+        encode_log_id(commit, out);
     }
 }
 
@@ -174,15 +194,20 @@ fn decode_body(input: &mut Decoder, term: u64) -> Result<Body, CodecError> {
     let tag = input.u8("tag of a message")?;
     Ok(match tag {
         1 => {
-            let [pre, transfer] = decode_flags(input)?;
-            Body::RequestVote { pre, last: decode_log_id(input, "last entry of a vote")?, transfer }
+            let [pre, transfer, says_commit] = decode_flags(input)?;
+            let last = decode_log_id(input, "last entry of a vote")?;
+            Body::RequestVote { pre, last, transfer, commit: decode_said(input, says_commit)? }
         }
         2 => {
-            let [pre, granted] = decode_flags(input)?;
-            Body::RequestVoteReply { pre, granted }
+            let [pre, granted, says_commit] = decode_flags(input)?;
+            Body::RequestVoteReply { pre, granted, commit: decode_said(input, says_commit)? }
         }
         3 => decode_append(input, term)?,
-        4 => Body::AppendEntriesReply(AppendReply::Accepted { index: input.u64("reply")? }),
+        4 | 14 => {
+            let index = input.u64("reply")?;
+            let commit = if tag == 14 { input.u64("reply")? } else { 0 };
+            Body::AppendEntriesReply(AppendReply::Accepted { index, commit })
+        }
         5 => {
             let prev = input.u64("reply")?;
             let (index, term) = (input.u64("reply")?, input.u64("reply")?);
@@ -190,7 +215,11 @@ fn decode_body(input: &mut Decoder, term: u64) -> Result<Body, CodecError> {
             Body::AppendEntriesReply(AppendReply::Rejected { prev, hint })
         }
         6 => Body::Heartbeat { commit: input.u64("heartbeat")?, read: input.u64("heartbeat")? },
-        7 => Body::HeartbeatReply { read: input.u64("heartbeat reply")? },
+        7 | 15 => {
+            let read = input.u64("heartbeat reply")?;
+            let commit = if tag == 15 { input.u64("heartbeat reply")? } else { 0 };
+            Body::HeartbeatReply { read, commit }
+        }
         8 => Body::InstallSnapshot { snapshot: Box::new(decode_snapshot(input)?) },
         9 => Body::TimeoutNow,
         10 => Body::TransferLeader,
@@ -227,12 +256,16 @@ fn check_follows(prev: LogId, entries: &Entries, term: u64) -> Result<(), CodecE
     Ok(())
 }
 
-fn decode_flags(input: &mut Decoder) -> Result<[bool; 2], CodecError> {
+fn decode_flags(input: &mut Decoder) -> Result<[bool; 3], CodecError> {
     let flags = input.u8("flags of a vote")?;
-    if flags > 3 {
+    if flags > 7 {
         return Err(CodecError::invalid("flags of a vote", flags));
     }
-    Ok([flags & 1 != 0, flags & 2 != 0])
+    Ok([1, 2, 4].map(|flag| flags & flag != 0))
+}
+
+fn decode_said(input: &mut Decoder, is_said: bool) -> Result<LogId, CodecError> {
+    if is_said { decode_log_id(input, "commit of a vote") } else { Ok(LogId::ZERO) }
 }
 
 fn decode_node(input: &mut Decoder, what: &'static str) -> Result<NodeId, CodecError> {
@@ -309,15 +342,23 @@ mod tests {
         };
         let meta = SnapshotMeta { last, conf_state };
         vec![
-            Body::RequestVote { pre: true, last, transfer: false },
-            Body::RequestVote { pre: false, last: LogId::ZERO, transfer: true },
-            Body::RequestVoteReply { pre: false, granted: true },
+            Body::RequestVote { pre: true, last, transfer: false, commit: LogId::new(2, 4) },
+            Body::RequestVote {
+                pre: false,
+                last: LogId::ZERO,
+                transfer: true,
+                commit: LogId::ZERO,
+            },
+            Body::RequestVoteReply { pre: false, granted: true, commit: LogId::ZERO },
+            Body::RequestVoteReply { pre: true, granted: false, commit: last },
             Body::AppendEntries { prev: last, entries, commit: 4 },
             Body::AppendEntries { prev: LogId::ZERO, entries: Entries::new(), commit: 0 },
-            Body::AppendEntriesReply(AppendReply::Accepted { index: 5 }),
+            Body::AppendEntriesReply(AppendReply::Accepted { index: 5, commit: 0 }),
+            Body::AppendEntriesReply(AppendReply::Accepted { index: 5, commit: 4 }),
             Body::AppendEntriesReply(AppendReply::Rejected { prev: 6, hint: LogId::new(0, 5) }),
             Body::Heartbeat { commit: 4, read: 11 },
-            Body::HeartbeatReply { read: 11 },
+            Body::HeartbeatReply { read: 11, commit: 0 },
+            Body::HeartbeatReply { read: 11, commit: 4 },
             Body::InstallSnapshot { snapshot: Box::new(Snapshot { meta, data: text(b"state") }) },
             Body::TimeoutNow,
             Body::TransferLeader,
@@ -361,6 +402,34 @@ mod tests {
         expected.push(6);
         expected.extend([4, 11].map(number).concat());
         assert_eq!(encoded(&message(7, Body::Heartbeat { commit: 4, read: 11 })), expected);
+    }
+
+    /// What a body says after the envelope, byte by byte: commit indexes came with version 2, and
+    /// what does not name one reads as in version 1.
+    #[test]
+    fn golden_bytes_of_answers_and_votes() {
+        const ENVELOPE: usize = 6 * 8;
+        let number = |n: u8| vec![n, 0, 0, 0, 0, 0, 0, 0];
+        let bytes = |tag: &[u8], numbers: &[u8]| {
+            [tag.to_vec(), numbers.iter().flat_map(|n| number(*n)).collect()].concat()
+        };
+        let (last, commit) = (LogId::new(2, 5), LogId::new(1, 4));
+        let accepted =
+            |commit| Body::AppendEntriesReply(AppendReply::Accepted { index: 5, commit });
+        let vote = |commit| Body::RequestVote { pre: true, last, transfer: false, commit };
+        let reply = |commit| Body::RequestVoteReply { pre: false, granted: true, commit };
+        for (body, expected) in [
+            (accepted(0), bytes(&[4], &[5])),
+            (accepted(4), bytes(&[14], &[5, 4])),
+            (Body::HeartbeatReply { read: 11, commit: 0 }, bytes(&[7], &[11])),
+            (Body::HeartbeatReply { read: 11, commit: 4 }, bytes(&[15], &[11, 4])),
+            (vote(LogId::ZERO), bytes(&[1, 1], &[2, 5])),
+            (vote(commit), bytes(&[1, 5], &[2, 5, 1, 4])),
+            (reply(LogId::ZERO), bytes(&[2, 2], &[])),
+            (reply(commit), bytes(&[2, 6], &[1, 4])),
+        ] {
+            assert_eq!(encoded(&message(7, body.clone()))[ENVELOPE..], expected, "{body:?}");
+        }
     }
 
     #[test]

@@ -140,6 +140,7 @@ fn set(template: &mut Template, key: &str, value: &str) -> Result<(), Stop> {
         "read-only" => config.read_mode = read_mode(value)?,
         "append-bytes-max" => config.append_bytes_max = number(value)?,
         "disable-proposal-forwarding" => config.disable_proposal_forwarding = flag()?,
+        "commit-hints" => config.commit_hints = flag()?,
         "eager-appends" => config.eager_appends = flag()?,
         "inflight-bytes-max" => config.inflight_bytes_max = number(value)?,
         "skip-commit-broadcast" => config.skip_commit_broadcast = flag()?,

@@ -125,14 +125,23 @@ impl Note {
         let (from, to) = (Target::Node(message.from), Target::Node(message.to));
         let mut note = Note::new(from, to, kind_of(&message.body), message.term);
         match &message.body {
-            Body::RequestVote { last, .. } => note.log = *last,
-            Body::RequestVoteReply { granted, .. } => note.rejected = (!granted).then_some(0),
+            Body::RequestVote { last, commit, .. } => {
+                note.log = *last;
+                note.commit = commit.index;
+            }
+            Body::RequestVoteReply { granted, commit, .. } => {
+                note.rejected = (!granted).then_some(0);
+                note.commit = commit.index;
+            }
             Body::AppendEntries { prev, entries, commit } => {
                 note.log = *prev;
                 note.commit = *commit;
                 note.entries = entries.iter().map(describe_entry).collect();
             }
-            Body::AppendEntriesReply(AppendReply::Accepted { index }) => note.log.index = *index,
+            Body::AppendEntriesReply(AppendReply::Accepted { index, commit }) => {
+                note.log.index = *index;
+                note.commit = *commit;
+            }
             Body::AppendEntriesReply(AppendReply::Rejected { prev, hint }) => {
                 note.log = LogId::new(hint.term, *prev);
                 note.rejected = Some(hint.index);
@@ -149,7 +158,8 @@ impl Note {
                 note.log.index = *index;
                 note.entries = vec![describe_unplaced(&Entry::normal(context.clone()))];
             }
-            Body::HeartbeatReply { .. } | Body::TimeoutNow | Body::TransferLeader => {}
+            Body::HeartbeatReply { commit, .. } => note.commit = *commit,
+            Body::TimeoutNow | Body::TransferLeader => {}
         }
         note
     }
@@ -373,7 +383,7 @@ mod tests {
             ),
             (Body::AppendEntriesReply(rejected), "MsgAppResp Term:3 Log:1/6 Rejected (Hint: 4)"),
             (
-                Body::RequestVoteReply { pre: true, granted: false },
+                Body::RequestVoteReply { pre: true, granted: false, commit: LogId::ZERO },
                 "MsgPreVoteResp Term:3 Log:0/0 Rejected (Hint: 0)",
             ),
             (Body::Heartbeat { commit: 0, read: 9 }, "MsgHeartbeat Term:3 Log:0/0"),

@@ -114,10 +114,12 @@ pub(super) fn promised(
     }
     match message.body {
         _ if disk.term > term => {}
-        Body::RequestVoteReply { pre: false, granted: true } if disk.vote != Some(message.to) => {
+        Body::RequestVoteReply { pre: false, granted: true, .. }
+            if disk.vote != Some(message.to) =>
+        {
             return broken(format!("{from} votes for {} before that is stored", message.to));
         }
-        Body::AppendEntriesReply(AppendReply::Accepted { index }) if index > last_on_disk => {
+        Body::AppendEntriesReply(AppendReply::Accepted { index, .. }) if index > last_on_disk => {
             return broken(format!("{from} acknowledges {index}, but stored {last_on_disk}"));
         }
         _ => {}
@@ -212,14 +214,14 @@ mod tests {
         let disk = HardState { term: 2, vote: Some(id(3)), commit: 0 };
         let check =
             |to, term, body| promised(&Message { from: id(1), to: id(to), term, body }, disk, 7);
-        let vote = |granted| Body::RequestVoteReply { pre: false, granted };
-        let ack = |index| Body::AppendEntriesReply(AppendReply::Accepted { index });
+        let vote = |granted| Body::RequestVoteReply { pre: false, granted, commit: LogId::ZERO };
+        let ack = |index| Body::AppendEntriesReply(AppendReply::Accepted { index, commit: 0 });
         assert_eq!(check(3, 2, vote(true)), Ok(()));
         assert_eq!(check(2, 2, vote(false)), Ok(()));
         assert_eq!(check(2, 2, ack(7)), Ok(()));
         assert_eq!(check(2, 1, ack(8)), Ok(()));
         assert_eq!(check(2, 1, vote(true)), Ok(()));
-        let pre = Body::RequestVoteReply { pre: true, granted: true };
+        let pre = Body::RequestVoteReply { pre: true, granted: true, commit: LogId::ZERO };
         assert_eq!(check(2, 3, pre), Ok(()));
         let unstored = [(2, 2, vote(true)), (3, 3, vote(true)), (2, 2, ack(8)), (2, 3, ack(7))];
         for (to, term, body) in unstored {

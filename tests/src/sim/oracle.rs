@@ -94,7 +94,7 @@ impl Oracles {
     /// # Errors
     /// If it is a second vote in one term.
     pub fn on_message(&mut self, region: RegionId, message: &Message) -> Result<(), String> {
-        let Body::RequestVoteReply { pre: false, granted: true } = message.body else {
+        let Body::RequestVoteReply { pre: false, granted: true, .. } = message.body else {
             return Ok(());
         };
         self.on_vote(region, message.from, message.term, message.to)

@@ -183,10 +183,10 @@ impl Shadow {
         let group = self.synced.get(&region).unwrap_or(&empty);
         let HardState { term, vote, .. } = group.hard_state;
         let kept = match message.body {
-            Body::RequestVoteReply { pre: false, granted: true } => {
+            Body::RequestVoteReply { pre: false, granted: true, .. } => {
                 term > message.term || (term == message.term && vote == Some(message.to))
             }
-            Body::AppendEntriesReply(AppendReply::Accepted { index }) => {
+            Body::AppendEntriesReply(AppendReply::Accepted { index, .. }) => {
                 term >= message.term && group.last() >= index
             }
             _ => true,
@@ -203,7 +203,7 @@ impl Shadow {
 pub fn is_promise(message: &Message) -> bool {
     matches!(
         message.body,
-        Body::RequestVoteReply { pre: false, granted: true }
+        Body::RequestVoteReply { pre: false, granted: true, .. }
             | Body::AppendEntriesReply(AppendReply::Accepted { .. })
     )
 }
@@ -266,7 +266,7 @@ mod tests {
         let mut shadow = shadow();
         let id = |n| NodeId::new(n).expect("not zero");
         let accepted = |index| {
-            let body = Body::AppendEntriesReply(AppendReply::Accepted { index });
+            let body = Body::AppendEntriesReply(AppendReply::Accepted { index, commit: 0 });
             Message { from: id(1), to: id(2), term: 0, body }
         };
         assert_eq!(shadow.check_promise(REGION, &accepted(3)), Ok(()));
@@ -275,7 +275,7 @@ mod tests {
         assert_eq!(shadow.check_promise(REGION, &accepted(4)), Ok(()));
 
         let vote = |to, term| {
-            let body = Body::RequestVoteReply { pre: false, granted: true };
+            let body = Body::RequestVoteReply { pre: false, granted: true, commit: LogId::ZERO };
             Message { from: id(1), to: id(to), term, body }
         };
         assert!(shadow.check_promise(REGION, &vote(2, 5)).is_err());

@@ -29,7 +29,7 @@ fn note_vote(votes: &mut BTreeMap<(NodeId, u64), NodeId>, message: &Message) {
     let Message { from, to, term, .. } = *message;
     let vote = match message.body {
         Body::RequestVote { pre: false, .. } => from,
-        Body::RequestVoteReply { pre: false, granted: true } => to,
+        Body::RequestVoteReply { pre: false, granted: true, .. } => to,
         _ => return,
     };
     let first = *votes.entry((from, term)).or_insert(vote);

@@ -8,7 +8,7 @@
 //! | `proposals` | which command waits for which entry |
 //! | [`engine`] | the sorted state, its snapshots, its memory |
 //! | `execute` | what each operation does |
-//! | `checkpoint` | the state on disk, and which of it a store starts from |
+//! | `checkpoint`, `snapshot_file`, `blocks` | the state on disk, and which of it a store starts from |
 //! | [`machine`] | what a committed entry does: checks, changes, answers |
 //! | [`resp`], [`limits`] | the protocol clients speak, and what is taken from them |
 //! | [`server`] | all connections of a store in one thread; the commands |
@@ -31,11 +31,13 @@ pub mod resp;
 pub mod server;
 pub mod store;
 
+mod blocks;
 mod checkpoint;
 mod execute;
 mod hash;
 mod proposals;
 mod region_snapshot;
+mod snapshot_file;
 mod wire;
 
 pub use answer::{Answer, Error};

@@ -15,6 +15,10 @@
 //! reader sees, a checkpoint writes, or a restart finds has all of the entries up to its applied
 //! position and none of those after (P8, P9, K10).
 //!
+//! **A snapshot** of a region replaces all that is here of it, pairs, description and position, as one
+//! batch does; commands that were proposed here for positions up to its end may be part of it or not,
+//! which nobody can tell: their clients are told that they were overtaken (K2).
+//!
 //! **An entry that cannot be read** is damage in this store's memory or log, or was written by a newer
 //! version. Skipping it would let this replica differ from the others for ever, so the machine halts:
 //! it applies nothing more, refuses reads, and says so in [`Effects::halt`].
@@ -22,10 +26,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use raft::{Entries, EntryKind, EntryRef, Index, LogId};
+use raft::{Entries, EntryKind, EntryRef, Index, LogId, SnapshotMeta};
 use raftstore::command::{Command, CommandKind};
 use raftstore::disk::Disk;
 use raftstore::machine::Halt;
+use raftstore::snapshot::SnapshotSource;
 use raftstore::{Effects, Machine, RecoveredRegion, Refusal, Region, RegionId, Unknown};
 
 use crate::answer::{Answer, Error};
@@ -39,6 +44,7 @@ use crate::execute::{self, Reads};
 use crate::hash;
 use crate::proposals::{Fate, Proposals};
 pub use crate::region_snapshot::RegionSnapshot;
+use crate::snapshot_file;
 
 /// The replicated state machine of one store.
 ///
@@ -154,6 +160,12 @@ impl KvMachine {
     #[must_use]
     pub fn pending(&self) -> usize {
         self.groups.values().map(|group| group.proposals.len()).sum()
+    }
+
+    /// Nothing is applied or read any more.
+    fn halt(&mut self, halt: Halt) -> Effects {
+        let halt = self.halted.get_or_insert(halt).clone();
+        Effects { halt: Some(halt), ..Effects::default() }
     }
 
     /// Starts with a region, or replaces it.
@@ -312,10 +324,9 @@ impl Machine for KvMachine {
     }
 
     fn apply(&mut self, region: RegionId, entries: &Entries) -> Effects {
-        if let (Some(why), Some(at)) = (&self.broken, entries.iter().next())
-            && self.halted.is_none()
-        {
-            self.halted = Some(Halt { region, at: at.id, why: why.clone() });
+        if let (Some(why), Some(at)) = (&self.broken, entries.iter().next()) {
+            let why = why.clone();
+            return self.halt(Halt { region, at: at.id, why });
         }
         let mut effects = Effects { halt: self.halted.clone(), ..Effects::default() };
         if effects.halt.is_some() {
@@ -336,6 +347,47 @@ impl Machine for KvMachine {
             }
         }
         effects
+    }
+
+    fn snapshot(&mut self, region: RegionId) -> Option<Arc<dyn SnapshotSource>> {
+        if self.stopped || self.halted.is_some() {
+            return None;
+        }
+        let state = self.engine.snapshot();
+        let RegionState { region, applied } = state.region(region)?;
+        Some(Arc::new(RegionSnapshot::new(state, region, applied)))
+    }
+
+    fn verify(
+        disk: &dyn Disk,
+        file: &str,
+        region: RegionId,
+        meta: &SnapshotMeta,
+    ) -> Result<(), String> {
+        snapshot_file::verify(disk, file, region, meta)
+    }
+
+    fn install(&mut self, region: RegionId, last: LogId, file: &str) -> Effects {
+        let installed = match (&mut self.keeper, &self.broken) {
+            (Some(keeper), None) => keeper.install(&mut self.engine, region, last, file),
+            (_, why) => {
+                let what = "nothing can be made durable here";
+                let why = why.clone().unwrap_or_else(|| what.to_owned());
+                return self.halt(Halt { region, at: last, why });
+            }
+        };
+        let state = match installed {
+            Ok(state) => state,
+            Err(error) => return self.halt(Halt { region, at: last, why: error.to_string() }),
+        };
+        let changed = Region::clone(&state.region);
+        let group = self.groups.entry(region).or_insert_with(|| Group {
+            region: Arc::clone(&state.region),
+            proposals: Proposals::default(),
+        });
+        group.region = state.region;
+        group.proposals.overtaken(last, decided);
+        Effects { region: Some(changed), ..Effects::default() }
     }
 
     fn read(&mut self, region: RegionId, queries: Vec<Query>) {

@@ -67,7 +67,6 @@ impl<C> Proposals<C> {
     }
 
     /// A snapshot replaced everything up to `last`.
-    #[cfg_attr(not(test), expect(dead_code, reason = "snapshots are not installed yet"))]
     pub(crate) fn overtaken(&mut self, last: LogId, decided: impl FnMut(Fate, C)) {
         self.decide(LogId::new(last.term, last.index + 1), decided);
     }

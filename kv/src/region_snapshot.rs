@@ -7,7 +7,7 @@ use raft::LogId;
 use raftstore::Region;
 
 use crate::command::Cf;
-use crate::engine::{MemSnapshot, Read};
+use crate::engine::{MemSnapshot, Read, RegionState};
 use crate::hash;
 
 /// A consistent view of one region. It can be read on any thread and kept for as long as anybody
@@ -35,6 +35,16 @@ pub struct RegionSnapshot {
 impl RegionSnapshot {
     pub(crate) fn new(state: MemSnapshot, region: Arc<Region>, applied: LogId) -> RegionSnapshot {
         RegionSnapshot { state, region, applied }
+    }
+
+    /// The region and the position, as they are kept.
+    pub(crate) fn region_state(&self) -> RegionState {
+        RegionState { region: Arc::clone(&self.region), applied: self.applied }
+    }
+
+    /// All pairs of the region in a column family.
+    pub(crate) fn pairs(&self, cf: Cf) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.state.range(cf, &self.region.start_key, &self.region.end_key)
     }
 
     /// The region, as of then.

@@ -5,11 +5,13 @@
 //! gives it tasks and ticks, and carries its reports back to the store.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use raft::{Applied, Apply, Index, LogId};
 
 use crate::machine::{Callback, Effects, Machine, Refusal};
 use crate::region::{Region, RegionId};
+use crate::snapshot::SnapshotSource;
 
 /// Something for the state machine, in the order the store handed it out.
 pub enum Task<M: Machine> {
@@ -38,6 +40,20 @@ pub enum Task<M: Machine> {
         /// The reads.
         queries: Vec<M::Query>,
     },
+    /// A view of the region is wanted, for a follower whose next entry is compacted.
+    Snapshot {
+        /// The region.
+        region: RegionId,
+    },
+    /// The log has been reset to a snapshot: the state has to follow.
+    Install {
+        /// The region.
+        region: RegionId,
+        /// Where the log begins now.
+        last: LogId,
+        /// The file with the state there.
+        file: String,
+    },
 }
 
 /// What applying did, for the store.
@@ -52,6 +68,20 @@ pub struct AppliedReport {
     pub(crate) effects: Effects,
     /// The last index in a durable checkpoint.
     pub(crate) durable: Index,
+    /// The last entry of a snapshot that was installed.
+    pub(crate) installed: Option<LogId>,
+    /// The answer to [`Task::Snapshot`].
+    pub(crate) view: Option<View>,
+}
+
+/// A view that was taken, if the machine has one.
+pub(crate) type View = Option<Arc<dyn SnapshotSource>>;
+
+impl AppliedReport {
+    fn new(region: RegionId, durable: Index) -> AppliedReport {
+        let effects = Effects::default();
+        AppliedReport { region, applied: None, effects, durable, installed: None, view: None }
+    }
 }
 
 struct HeldReads<Q> {
@@ -132,7 +162,45 @@ impl<M: Machine> Applier<M> {
             }
             Task::Apply { region, apply } => reports.extend(self.apply(region, apply)),
             Task::Read { region, index, queries } => self.read(region, index, queries),
+            Task::Snapshot { region } => reports.extend(self.view(region)),
+            Task::Install { region, last, file } => {
+                reports.extend(self.install(region, last, &file));
+            }
         }
+    }
+
+    fn view(&mut self, region: RegionId) -> Option<AppliedReport> {
+        let durable = self.regions.get(&region)?.durable;
+        let view = if self.is_halted { None } else { self.machine.snapshot(region) };
+        Some(AppliedReport { view: Some(view), ..AppliedReport::new(region, durable) })
+    }
+
+    fn install(&mut self, region: RegionId, last: LogId, file: &str) -> Option<AppliedReport> {
+        let state = self.regions.get_mut(&region).filter(|_| !self.is_halted)?;
+        assert!(last.index > state.applied, "a snapshot never takes back what is applied");
+        let effects = self.machine.install(region, last, file);
+        if effects.halt.is_some() {
+            self.is_halted = true;
+            return Some(AppliedReport { effects, ..AppliedReport::new(region, state.durable) });
+        }
+        let durable = self.moved(region, last.index);
+        let installed = Some(last);
+        Some(AppliedReport { effects, installed, ..AppliedReport::new(region, durable) })
+    }
+
+    /// The state of `region` is that of `applied` now: reads that waited for it run. Returns how
+    /// much is durable.
+    fn moved(&mut self, region: RegionId, applied: Index) -> Index {
+        let durable = self.machine.durable(region);
+        let Some(state) = self.regions.get_mut(&region) else { return durable };
+        (state.applied, state.durable) = (applied, durable);
+        while let Some(due) = state.held.first_entry().filter(|e| *e.key() <= applied) {
+            for reads in due.remove() {
+                self.held -= reads.queries.len();
+                self.machine.read(region, reads.queries);
+            }
+        }
+        durable
     }
 
     fn apply(&mut self, region: RegionId, apply: Apply) -> Option<AppliedReport> {
@@ -144,21 +212,12 @@ impl<M: Machine> Applier<M> {
         let effects = self.machine.apply(region, entries);
         if effects.halt.is_some() {
             self.is_halted = true;
-            let durable = state.durable;
-            return Some(AppliedReport { region, applied: None, effects, durable });
+            return Some(AppliedReport { effects, ..AppliedReport::new(region, state.durable) });
         }
-        if let Some(last) = entries.last() {
-            state.applied = last.index;
-        }
-        while let Some(due) = state.held.first_entry().filter(|e| *e.key() <= state.applied) {
-            for reads in due.remove() {
-                self.held -= reads.queries.len();
-                self.machine.read(region, reads.queries);
-            }
-        }
-        let durable = self.machine.durable(region);
-        state.durable = durable;
-        Some(AppliedReport { region, applied: Some(apply.done()), effects, durable })
+        let applied = entries.last().map_or(state.applied, |last| last.index);
+        let durable = self.moved(region, applied);
+        let applied = Some(apply.done());
+        Some(AppliedReport { applied, effects, ..AppliedReport::new(region, durable) })
     }
 
     fn read(&mut self, region: RegionId, index: Index, queries: Vec<M::Query>) {
@@ -197,8 +256,7 @@ impl<M: Machine> Applier<M> {
             if durable != state.durable {
                 state.durable = durable;
                 self.log_bytes_durable = log_bytes;
-                let effects = Effects::default();
-                reports.push(AppliedReport { region, applied: None, effects, durable });
+                reports.push(AppliedReport::new(region, durable));
             }
         }
     }

@@ -8,7 +8,7 @@
 //! which need no disk of their own: it is passed on in its turn without appending or syncing.
 //! Batches are reported in the order they were made; the store insists on it.
 
-use raft::{Entries, HardState, LogId, Write, Written};
+use raft::{Entries, HardState, LogId, Snapshot, Write, Written};
 
 use crate::region::RegionId;
 use crate::wal::GroupRecord;
@@ -30,8 +30,15 @@ impl GroupWrite {
         self.write.as_ref().map(Write::entries).filter(|e| !e.is_empty())
     }
 
+    fn snapshot(&self) -> Option<&Snapshot> {
+        self.write.as_ref().and_then(Write::snapshot)
+    }
+
     fn has_record(&self) -> bool {
-        self.hard_state.is_some() || self.compact.is_some() || self.entries().is_some()
+        self.hard_state.is_some()
+            || self.compact.is_some()
+            || self.entries().is_some()
+            || self.snapshot().is_some()
     }
 }
 
@@ -82,7 +89,7 @@ impl Batch {
             region: group.region,
             hard_state: group.hard_state,
             entries: NONE,
-            reset: None,
+            reset: group.snapshot().map(|snapshot| snapshot.meta.last),
             compact: group.compact,
             remove: false,
         };
@@ -102,7 +109,8 @@ impl Batch {
     pub fn synced(self) -> WrittenBatch {
         let seal = |GroupWrite { region, write, .. }: GroupWrite| {
             let write = write?;
-            Some((region, write.synced()))
+            let snapshot = write.snapshot().cloned();
+            Some(GroupWritten { region, snapshot, written: write.synced() })
         };
         WrittenBatch {
             number: self.number,
@@ -116,5 +124,14 @@ impl Batch {
 #[must_use = "the groups wait for the report"]
 pub struct WrittenBatch {
     pub(crate) number: u64,
-    pub(crate) written: Vec<(RegionId, Written)>,
+    pub(crate) written: Vec<GroupWritten>,
+}
+
+/// One group's part of it.
+#[derive(Debug)]
+pub(crate) struct GroupWritten {
+    pub(crate) region: RegionId,
+    pub(crate) written: Written,
+    /// The log was reset to this.
+    pub(crate) snapshot: Option<Snapshot>,
 }

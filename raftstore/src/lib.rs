@@ -49,6 +49,7 @@
 //! |---|---|
 //! | [`region`] [`machine`] | which keys are where; the seam to the state machine |
 //! | [`store`] [`batch`] | the step function, and what a round makes durable |
+//! | [`snapshot`] | the state, for a follower that the log does not reach back to |
 //! | [`applier`] | from committed entries and confirmed reads to the machine |
 //! | [`start`] | from what is on disk to a running store |
 //! | [`command`] [`codec`] | the envelope of commands; entries, messages and frames as bytes |
@@ -63,6 +64,7 @@ pub mod disk;
 pub mod machine;
 pub mod node;
 pub mod region;
+pub mod snapshot;
 pub mod start;
 pub mod store;
 pub mod transport;

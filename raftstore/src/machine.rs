@@ -9,9 +9,13 @@
 //! at a position, later the entry at that position, which may be another one. So the machine can
 //! decide by (index, term) alone what became of each command.
 
-use raft::{Entries, Index, LogId};
+use std::sync::Arc;
 
+use raft::{Entries, Index, LogId, SnapshotMeta};
+
+use crate::disk::Disk;
 use crate::region::{Epoch, Region, RegionId, StoreId};
+use crate::snapshot::SnapshotSource;
 
 /// Somebody who waits for an answer. It is answered exactly once: by the machine, or by one of
 /// these two when the command never gets that far.
@@ -134,6 +138,40 @@ pub trait Machine: Send + 'static {
 
     /// Applies committed entries, which follow directly on those before.
     fn apply(&mut self, region: RegionId, entries: &Entries) -> Effects;
+
+    /// A view of `region` as it is now, to be written and sent while more is applied: O(1).
+    /// `None` if there is nothing worth sending, as after a halt.
+    fn snapshot(&mut self, region: RegionId) -> Option<Arc<dyn SnapshotSource>> {
+        let _ = region;
+        None
+    }
+
+    /// Looks whether `file` on `disk` is whole and holds what [`Machine::install`] will want: the
+    /// state of `region` at `meta`, membership included. Called on any thread, before anything
+    /// rests on the file.
+    ///
+    /// # Errors
+    /// With what is wrong with it. A machine that cannot install snapshots refuses them all.
+    fn verify(
+        disk: &dyn Disk,
+        file: &str,
+        region: RegionId,
+        meta: &SnapshotMeta,
+    ) -> Result<(), String> {
+        let _ = (disk, file, region, meta);
+        Err("this state machine takes no snapshots".to_owned())
+    }
+
+    /// The log of `region` begins after `last` now, and `file`, which was verified, has the state
+    /// there: replaces what the machine holds for the region, applied position and description
+    /// included, as one. Whoever waits for an entry up to there is told [`Unknown::Overtaken`].
+    ///
+    /// After a restart the machine may find its last durable state behind the start of the log;
+    /// then it has to do the same with the same file, which it must keep until then.
+    fn install(&mut self, region: RegionId, last: LogId, file: &str) -> Effects {
+        let why = format!("cannot install {file}: this state machine takes no snapshots");
+        Effects { halt: Some(Halt { region, at: last, why }), ..Effects::default() }
+    }
 
     /// Runs reads: everything they must see has been applied.
     fn read(&mut self, region: RegionId, queries: Vec<Self::Query>);

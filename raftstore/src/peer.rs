@@ -4,16 +4,21 @@
 //! log is compacted as far as the group has agreed (CompactLog), this store's checkpoint reaches
 //! and everything is applied.
 //!
-//! The thin form of log compaction: the leader proposes an index that every member has
-//! acknowledged, so that nobody is left behind a compacted log. A member that stays away therefore
-//! keeps the log of all others from being compacted, until snapshots exist.
+//! | file | what |
+//! |---|---|
+//! | this | proposals, rounds, messages |
+//! | `compaction` | how far the log may go |
+//! | `snapshots` | sending them, and taking them |
+
+mod compaction;
+mod snapshots;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use raft::{Entry, HardState, Index, LogId, Message, NodeId, ProposeError, Proposed, RawNode};
-use raft::{ReadState, RoleKind, StepError, Write, Written};
+use raft::{Body, Entry, HardState, LogId, Message, NodeId, ProposeError, Proposed, RawNode};
+use raft::{Index, ReadState, RoleKind, StepError, Write, Written};
 
 use crate::applier::{AppliedReport, Task, refuse_all};
 use crate::batch::GroupWrite;
@@ -22,22 +27,10 @@ use crate::command;
 use crate::machine::{Callback, Machine, Refusal, Unknown};
 use crate::reads::Reads;
 use crate::region::{Region, RegionId, StoreId};
-use crate::store::{Outgoing, Ready, RegionStatus, RoleChange};
-
-/// How far the log may go, and how far it went.
-#[derive(Debug, Default)]
-struct Compaction {
-    /// The group has agreed that the log is not needed up to here.
-    agreed: Index,
-    /// This store's durable state includes everything up to here.
-    durable: Index,
-    /// The log begins after this.
-    done: Index,
-    /// Where the leader's own CompactLog is, while it is not yet applied.
-    proposed: Option<Index>,
-    /// Dropped by the core, not yet said in the log.
-    unwritten: Option<LogId>,
-}
+use crate::snapshot::{self, Slot};
+use crate::store::{Outgoing, Ready, RegionStatus, RoleChange, StoreConfig};
+use compaction::Compaction;
+pub(crate) use compaction::Limits;
 
 /// Members outside of the region whose store is remembered, the latest first: as many as a change
 /// of membership may add, and no more because somebody makes ids up.
@@ -60,6 +53,8 @@ pub(crate) struct Peer<M: Machine> {
     /// travel with.
     unwritten: Option<HardState>,
     compaction: Compaction,
+    limits: Limits,
+    snapshots: snapshot::Outgoing,
     /// [`Peer::pending`], as the store has counted it.
     pub(crate) counted: usize,
     /// Queued in the store's dirty list.
@@ -72,26 +67,24 @@ impl<M: Machine> Peer<M> {
     pub(crate) fn new(
         region: Region,
         raw: RawNode,
-        reads: Reads<M::Query>,
-        compacted: Index,
+        slot: Slot,
         durable: Index,
+        config: &StoreConfig,
     ) -> Peer<M> {
+        let keep_ticks = 4 * u64::from(config.election_ticks);
         Peer {
             region: Arc::new(region),
-            raw,
             seen: Vec::new(),
             entries: Vec::new(),
             callbacks: Vec::new(),
             proposed: VecDeque::new(),
             pending_proposals: 0,
-            reads,
+            reads: Reads::new(config.read_limits(), config.store, config.incarnation),
             unwritten: None,
-            compaction: Compaction {
-                agreed: compacted,
-                durable,
-                done: compacted,
-                ..Compaction::default()
-            },
+            compaction: Compaction::new(raw.compacted().index, durable),
+            limits: config.compaction(),
+            snapshots: snapshot::Outgoing::new(slot, keep_ticks),
+            raw,
             counted: 0,
             is_dirty: false,
             is_noted: false,
@@ -140,24 +133,31 @@ impl<M: Machine> Peer<M> {
         self.raw.step(message)
     }
 
-    pub(crate) fn persisted(&mut self, written: Written, out: &mut Outgoing) {
+    pub(crate) fn persisted(&mut self, now: u64, written: Written, out: &mut Outgoing) {
         let messages = self.raw.persisted(written);
-        self.route(messages, out);
+        self.route(now, messages, out);
     }
 
-    /// Puts messages with the stores they go to.
-    fn route(&self, messages: Vec<Message>, out: &mut Outgoing) {
+    /// Puts messages with the stores they go to, and snapshots with what is to be sent in pieces.
+    fn route(&mut self, now: u64, messages: Vec<Message>, out: &mut Outgoing) {
         for message in messages {
-            let (region, epoch) = (self.region.id, self.region.epoch);
-            match self.store_of(message.to) {
-                Some(to) => out.push(to, PeerMessage { region, epoch, message }),
-                None => out.undeliverable += 1,
+            let (region, epoch, peer) = (self.region.id, self.region.epoch, message.to);
+            let is_snapshot = matches!(message.body, Body::InstallSnapshot { .. });
+            let to = self.store_of(peer);
+            let message = PeerMessage { region, epoch, message };
+            match to {
+                Some(to) if is_snapshot => self.send_snapshot(now, to, message),
+                Some(to) => out.push(to, message),
+                None => {
+                    out.undeliverable += 1;
+                    self.raw.report_snapshot(peer, false);
+                }
             }
         }
     }
 
     /// Entries are applied, or a checkpoint is done.
-    pub(crate) fn applied(&mut self, report: AppliedReport) {
+    pub(crate) fn applied(&mut self, now: u64, report: AppliedReport) {
         if let Some(applied) = report.applied {
             self.decided(applied.last());
             if let Err(why) = self.raw.applied(applied) {
@@ -165,15 +165,19 @@ impl<M: Machine> Peer<M> {
                 log::warn!("{:?} a membership change has no effect: {why}", self.region.id);
             }
         }
+        self.decided(report.installed);
         if let Some(region) = report.effects.region {
             self.region = Arc::new(region);
         }
         let applied = self.raw.applied_index();
         let compaction = &mut self.compaction;
-        compaction.durable = report.durable;
+        compaction.durable = compaction.durable.max(report.durable);
         compaction.agreed = compaction.agreed.max(report.effects.compact.unwrap_or(0));
         if compaction.proposed.is_some_and(|at| at <= applied) {
             compaction.proposed = None;
+        }
+        if let Some(view) = report.view {
+            self.snapshots.took(now, view, self.raw.compacted().index);
         }
         self.compact();
     }
@@ -187,41 +191,31 @@ impl<M: Machine> Peer<M> {
         }
     }
 
-    /// Drops what the group has agreed on, but nothing that a restart would have to replay.
+    /// Drops what the group has agreed on, as far as this store can do without.
     fn compact(&mut self) {
-        let compaction = &mut self.compaction;
-        let to = compaction.agreed.min(compaction.durable).min(self.raw.applied_index());
-        if to > compaction.done
-            && let Ok(at) = self.raw.compact(to)
-        {
-            compaction.done = to;
-            compaction.unwritten = Some(at);
+        let due = self.compaction.due(&self.raw, self.snapshots.pin());
+        if let Some(Ok(at)) = due.map(|to| self.raw.compact(to)) {
+            self.compaction.unwritten = Some(at);
+            self.snapshots.compacted(at.index);
         }
     }
 
     /// Time passes. A leader far ahead of the compacted part proposes to compact.
-    pub(crate) fn tick(&mut self, now: u64, compact_entries: u64) {
+    pub(crate) fn tick(&mut self, now: u64) {
         self.raw.tick();
         refuse_all(self.reads.expired(now), &Refusal::Timeout);
+        self.snapshots.tick(now, &self.raw);
+        self.compact();
         if self.is_leader() {
-            self.propose_compaction(compact_entries);
+            self.propose_compaction();
         } else {
-            self.compaction.proposed = None;
+            self.compaction.follow();
         }
     }
 
-    fn propose_compaction(&mut self, compact_entries: u64) {
-        let floor = self.compaction.agreed + compact_entries;
-        let bound = self.raw.applied_index().min(self.compaction.durable);
-        if bound < floor || self.compaction.proposed.is_some() {
-            return;
-        }
-        let slowest =
-            self.raw.status().progress.iter().map(|(_, pr)| pr.matched).min().unwrap_or(0);
-        let to = bound.min(slowest);
-        if to < floor {
-            return;
-        }
+    fn propose_compaction(&mut self) {
+        let target = self.compaction.target(&self.raw, self.snapshots.pin(), self.limits);
+        let Some(to) = target else { return };
         let command = command::encode_compact_log(self.region.id, self.region.epoch, to);
         if let Ok(Proposed::Appended(at)) = self.raw.propose(command) {
             self.compaction.proposed = Some(at.index);
@@ -262,6 +256,7 @@ impl<M: Machine> Peer<M> {
     pub(crate) fn has_ready(&self, now: u64) -> bool {
         self.raw.has_ready()
             || !self.entries.is_empty()
+            || self.has_snapshot_work(now)
             || (self.raw.leader().is_some() && self.reads.has_question(now))
     }
 
@@ -289,16 +284,22 @@ impl<M: Machine> Peer<M> {
             self.reads.ask(now, |mark| _ = raw.read_index(mark));
         }
         if !self.raw.has_ready() {
+            self.ask_for_view(&mut ready.tasks);
             return None;
         }
         let round = self.raw.ready();
-        self.route(round.messages, out);
+        self.route(now, round.messages, out);
+        self.ask_for_view(&mut ready.tasks);
         if round.soft_state.is_some() {
             self.reads.ask_again();
             ready.roles.push(self.role_change());
         }
         let region = self.region.id;
         if let Some(apply) = round.apply {
+            let entries = apply.entries();
+            if let Some(last) = entries.last() {
+                self.compaction.grew(last.index, entries.size(), self.limits);
+            }
             ready.tasks.push(Task::Apply { region, apply });
         }
         for ReadState { index, context } in round.reads {
@@ -347,6 +348,10 @@ impl<M: Machine> Peer<M> {
         if let Some(hard_state) = write.hard_state() {
             self.unwritten = Some(hard_state);
         }
+        if let Some(snapshot) = write.snapshot() {
+            self.compaction.reset(snapshot.meta.last.index);
+            self.snapshots.compacted(snapshot.meta.last.index);
+        }
         let hard_state = if write.must_sync() { self.unwritten.take() } else { None };
         GroupWrite { region: self.region.id, hard_state, compact: None, write: Some(write) }
     }
@@ -385,7 +390,7 @@ impl<M: Machine> Peer<M> {
             last: self.raw.last().index,
             commit: self.raw.commit(),
             applied: self.raw.applied_index(),
-            compacted: self.compaction.done,
+            compacted: self.raw.compacted().index,
             pending_proposals: self.pending_proposals,
             pending_reads: self.reads.len(),
         }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use raft::NodeId;
+use raft::{ConfState, NodeId};
 
 /// Names a region, and with it the Raft group that replicates it, in the whole cluster.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -103,6 +103,15 @@ impl Region {
     pub fn contains(&self, key: &[u8]) -> bool {
         key >= self.start_key.as_slice()
             && (self.end_key.is_empty() || key < self.end_key.as_slice())
+    }
+
+    /// The membership that its peers form.
+    #[must_use]
+    pub fn conf_state(&self) -> ConfState {
+        let ids = |learner: bool| -> Vec<NodeId> {
+            self.peers.iter().filter(|p| p.learner == learner).map(|p| p.id).collect()
+        };
+        ConfState { voters: ids(false), learners: ids(true), ..ConfState::default() }
     }
 
     /// The member on `store`.

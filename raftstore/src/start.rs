@@ -10,20 +10,23 @@
 //! ```
 //!
 //! The checkpoint never runs ahead of the log, because entries are applied only when this store's
-//! own log has them on disk, and the log is never compacted past the checkpoint. So anything else
-//! means that data was lost or mixed up, and the store must not vote or acknowledge on the
-//! strength of it (W4, K11). A commit index below `applied` is raised to it (P4).
+//! own log has them on disk, and the log is never compacted past the checkpoint. A log that a
+//! snapshot has reset begins where the snapshot ends, and the machine has taken the snapshot's file
+//! for its state before it comes here ([`crate::snapshot`]). So anything else means that data was
+//! lost or mixed up, and the store must not vote or acknowledge on the strength of it (W4, K11). A
+//! commit index below `applied` is raised to it (P4).
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use raft::{ConfState, Entries, Index, InitialState, LogId, NewError, NodeId, RawNode, Snapshot};
+use raft::{Entries, Index, InitialState, LogId, NewError, RawNode, Snapshot};
 use raft::{Storage, StorageError};
 
 use crate::applier::Applier;
 use crate::machine::{Machine, RecoveredRegion};
 use crate::region::{Region, RegionId};
+use crate::snapshot::Slot;
 use crate::store::{Store, StoreConfig};
 use crate::wal::{GroupLog, LogReader, ReadError};
 
@@ -102,17 +105,18 @@ pub fn start<M: Machine>(
         };
         let initial = InitialState {
             hard_state: log.hard_state,
-            conf_state: conf_state(&region),
+            conf_state: region.conf_state(),
             compacted: log.compacted,
             terms: log.terms,
             last: log.last,
         };
         let raft_config = store.config().raft(peer, id, applied.index);
-        let raw = RawNode::new(raft_config, storage(id, initial))
+        let slot = Slot::default();
+        let raw = RawNode::new(raft_config, slot.beside(storage(id, initial)))
             .map_err(|source| StartError::Raft { region: id, source })?;
         applier.open(id, applied.index);
         let durable = applier.durable(id);
-        store.open(region, raw, log.compacted.index, durable);
+        store.open(region, raw, slot, durable);
     }
     Ok((store, applier))
 }
@@ -155,7 +159,7 @@ impl Storage for GroupStorage {
         })
     }
 
-    /// Snapshots are not made yet: nothing is compacted that a member may need.
+    /// The store answers this for all logs; see [`Slot`].
     fn snapshot(&self) -> Result<Snapshot, StorageError> {
         Err(StorageError::SnapshotUnavailable)
     }
@@ -173,12 +177,4 @@ fn check_fit(region: RegionId, log: &GroupLog, applied: LogId) -> Result<(), Sta
         return Err(StartError::LogBehindState { region, applied, last: log.last });
     }
     Ok(())
-}
-
-/// The membership that a region's peers form.
-fn conf_state(region: &Region) -> ConfState {
-    let ids = |learner: bool| -> Vec<NodeId> {
-        region.peers.iter().filter(|p| p.learner == learner).map(|p| p.id).collect()
-    };
-    ConfState { voters: ids(false), learners: ids(true), ..ConfState::default() }
 }

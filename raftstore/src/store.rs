@@ -5,11 +5,12 @@
 //! simulator drive the same code.
 //!
 //! ```text
-//! step propose read tick persisted applied transfer unreachable
+//! step propose read tick persisted applied transfer unreachable snapshot_received
 //!                       │
 //!                 Store::ready ─► messages   leave now, beside the write
 //!                              ├► batch      one log record over all groups; back by persisted()
 //!                              ├► tasks      for the applier, in order; back by applied()
+//!                              ├► snapshots  to be sent in pieces; back by snapshot_sent()
 //!                              └► roles      for the log
 //! ```
 //!
@@ -22,22 +23,25 @@
 
 mod config;
 mod ready;
+mod snapshots;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use raft::{Body, Index, RawNode, RoleKind, StepError};
+use raft::{Body, Index, NodeId, RawNode, RoleKind, StepError};
 
 use crate::applier::{AppliedReport, Task};
-use crate::batch::{Batch, GroupWrite, WrittenBatch};
+use crate::batch::{Batch, GroupWrite, GroupWritten, WrittenBatch};
 use crate::codec::ENTRY_BYTES_MAX;
 use crate::codec::message::PeerMessage;
 use crate::machine::{Callback, Halt, Machine, Refusal};
 use crate::peer::Peer;
-use crate::reads::Reads;
 use crate::region::{Epoch, Region, RegionId, StoreId};
+use crate::snapshot::Slot;
+
+use snapshots::install;
 
 pub use config::StoreConfig;
 pub use ready::{Counters, Outgoing, Ready, RegionStatus, RoleChange};
@@ -58,6 +62,10 @@ pub struct Store<M: Machine> {
     flush: bool,
     /// Messages that came out between rounds: promises whose writes are on disk.
     outgoing: Outgoing,
+    /// Tasks that came out between rounds, ahead of those of the next.
+    tasks: Vec<Task<M>>,
+    /// Snapshots that are being sent.
+    sending: usize,
     now: u64,
     next_batch: u64,
     next_written: u64,
@@ -77,6 +85,8 @@ impl<M: Machine> Store<M> {
             unwritten_since: 0,
             flush: false,
             outgoing: Outgoing::default(),
+            tasks: Vec::new(),
+            sending: 0,
             now: 0,
             next_batch: 1,
             next_written: 1,
@@ -86,11 +96,9 @@ impl<M: Machine> Store<M> {
         }
     }
 
-    pub(crate) fn open(&mut self, region: Region, raw: RawNode, compacted: Index, durable: Index) {
-        let config = &self.config;
-        let reads = Reads::new(config.read_limits(), config.store, config.incarnation);
+    pub(crate) fn open(&mut self, region: Region, raw: RawNode, slot: Slot, durable: Index) {
         let id = region.id;
-        self.peers.insert(id, Peer::new(region, raw, reads, compacted, durable));
+        self.peers.insert(id, Peer::new(region, raw, slot, durable, &self.config));
         self.refresh(id);
     }
 
@@ -118,21 +126,22 @@ impl<M: Machine> Store<M> {
     pub fn step(&mut self, from: StoreId, message: PeerMessage) {
         let PeerMessage { region, message, .. } = message;
         let known = self.peers.get_mut(&region);
-        // Until snapshots can be received, an honest leader never sends one.
+        // They come in pieces, by [`Store::snapshot_received`].
         let known = known.filter(|_| !matches!(message.body, Body::InstallSnapshot { .. }));
         let sender = message.from;
         match known.map(|peer| peer.step(from, message)) {
             Some(Ok(())) => self.counters.messages_in += 1,
-            Some(Err(why)) => {
-                self.counters.messages_refused += 1;
-                if let StepError::ConflictsWithCommitted { .. } | StepError::BeyondLog { .. } = why
-                {
-                    log::error!("{region:?} {sender:?} or this store has lost data: {why}");
-                }
-            }
+            Some(Err(why)) => self.refused(region, sender, &why),
             None => self.counters.messages_refused += 1,
         }
         self.refresh(region);
+    }
+
+    fn refused(&mut self, region: RegionId, sender: NodeId, why: &StepError) {
+        self.counters.messages_refused += 1;
+        if let StepError::ConflictsWithCommitted { .. } | StepError::BeyondLog { .. } = why {
+            log::error!("{region:?} {sender:?} or this store has lost data: {why}");
+        }
     }
 
     /// Takes a command on: `data` is an envelope ([`crate::command`]) that names the same `region`
@@ -175,7 +184,8 @@ impl<M: Machine> Store<M> {
         let regions: Vec<RegionId> = self.peers.keys().copied().collect();
         for region in regions {
             if let Some(peer) = self.peers.get_mut(&region) {
-                peer.tick(self.now, self.config.compact_entries);
+                peer.tick(self.now);
+                self.note_unwritten(region);
             }
             self.refresh(region);
         }
@@ -188,9 +198,10 @@ impl<M: Machine> Store<M> {
     pub fn persisted(&mut self, written: WrittenBatch) {
         assert_eq!(written.number, self.next_written, "batches are reported in order");
         self.next_written += 1;
-        for (region, written) in written.written {
+        for GroupWritten { region, written, snapshot } in written.written {
+            self.tasks.extend(snapshot.map(|snapshot| install(region, &snapshot)));
             if let Some(peer) = self.peers.get_mut(&region) {
-                peer.persisted(written, &mut self.outgoing);
+                peer.persisted(self.now, written, &mut self.outgoing);
             }
             self.refresh(region);
         }
@@ -211,8 +222,9 @@ impl<M: Machine> Store<M> {
             log::error!("{halt}");
             self.halted = Some(halt.clone());
         }
+        self.counters.snapshots_installed += u64::from(report.installed.is_some());
         if let Some(peer) = self.peers.get_mut(&region) {
-            peer.applied(report);
+            peer.applied(self.now, report);
             self.note_unwritten(region);
         }
         self.refresh(region);
@@ -293,7 +305,10 @@ impl<M: Machine> Store<M> {
     /// Whether [`Store::ready`] would hand something out.
     #[must_use]
     pub fn has_ready(&self) -> bool {
-        !self.dirty.is_empty() || !self.outgoing.is_empty() || self.is_flush_due()
+        !self.dirty.is_empty()
+            || !self.outgoing.is_empty()
+            || !self.tasks.is_empty()
+            || self.is_flush_due()
     }
 
     fn is_flush_due(&self) -> bool {
@@ -310,6 +325,8 @@ impl<M: Machine> Store<M> {
     /// Gathers one round over all dirty groups into `ready`, which the shell has emptied.
     pub fn ready(&mut self, ready: &mut Ready<M>) {
         debug_assert!(ready.batch.is_none(), "the last round's batch was taken");
+        // Before what the groups hand out now, which rests on it.
+        ready.tasks.append(&mut self.tasks);
         let mut groups = Vec::new();
         let mut dirty = std::mem::take(&mut self.dirty);
         for region in dirty.drain(..) {
@@ -318,7 +335,8 @@ impl<M: Machine> Store<M> {
             let before = (self.outgoing.len(), ready.tasks.len(), ready.roles.len());
             let write = peer.ready(self.now, &mut self.outgoing, ready);
             let after = (self.outgoing.len(), ready.tasks.len(), ready.roles.len());
-            let moved = write.is_some() || before != after;
+            let began = self.begin_snapshots(region, ready);
+            let moved = write.is_some() || before != after || began;
             self.note_unwritten(region);
             groups.extend(write);
             // A group whose log cannot be read has something to hand out and cannot; it is asked

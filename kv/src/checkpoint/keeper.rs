@@ -10,6 +10,11 @@
 //! kernel's memory only, after a sync of the directory that failed, and no sync of ours would tell.
 //! Until then the log forgets no more than it had forgotten at the start.
 //!
+//! **Received snapshots** are part of the durable state until a checkpoint has what they have: when
+//! the log of a region begins where a snapshot ends, and the checkpoint is older, the state of that
+//! region is the snapshot's ([`raftstore::snapshot`]). The file goes with the first checkpoint that
+//! reaches as far; one that nothing rests on goes at the start.
+//!
 //! **Two are kept.** If the newer turns out to be damaged, a store starts from the older one, if the log
 //! still has all entries after it; if not, it does not start: it must not lose what it acknowledged.
 
@@ -19,12 +24,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
-use raft::Index;
+use raft::{Index, LogId};
 use raftstore::RegionId;
 use raftstore::disk::Disk;
+use raftstore::snapshot::FileName;
 
-use super::{ReadError, WriteError, name, number};
-use crate::engine::{Engine, MemEngine, MemSnapshot, Read};
+use super::recover::load;
+use super::{WriteError, name, number};
+use crate::blocks::ReadError;
+use crate::engine::{Engine, MemEngine, MemSnapshot, Read, RegionState};
+use crate::snapshot_file;
 
 /// How many are kept.
 const KEPT: usize = 2;
@@ -118,6 +127,8 @@ pub(crate) struct Keeper {
     kept: Vec<u64>,
     /// Those on disk that nobody needs once the next one is durable.
     surplus: Vec<u64>,
+    /// Received snapshots that no durable checkpoint has yet.
+    snapshots: Vec<FileName>,
     /// Up to where the log may forget each region.
     durable: BTreeMap<RegionId, Index>,
     running: Option<Running>,
@@ -162,14 +173,22 @@ impl Keeper {
             let what = what.to_owned();
             move |source| OpenError::Io { what, source }
         };
-        let mut found = Vec::new();
+        let (mut found, mut snapshots) = (Vec::new(), Vec::new());
         for file in disk.list().map_err(failed("cannot list the directory"))? {
             if file.strip_suffix(".tmp").and_then(number).is_some() {
                 disk.remove(&file).map_err(failed("cannot remove an unfinished checkpoint"))?;
             }
             found.extend(number(&file));
+            snapshots.extend(FileName::parse(&file));
         }
-        let (engine, loaded) = load(&*disk, &found, &log)?;
+        // All others were received and never became part of the log, or not any more.
+        let is_start = |name: &FileName| log.get(&name.region) == Some(&name.last.index);
+        let (snapshots, strays): (Vec<_>, Vec<_>) = snapshots.into_iter().partition(is_start);
+        let (engine, loaded) = load(&*disk, &found, &snapshots, &log)?;
+        for stray in strays {
+            let removed = disk.remove(&stray.to_string());
+            removed.map_err(failed("cannot remove a snapshot that was not installed"))?;
+        }
         let next = found.last().map_or(1, |last| last + 1);
         let keeper = Keeper {
             disk,
@@ -177,6 +196,7 @@ impl Keeper {
             next,
             surplus: found.into_iter().filter(|seq| Some(*seq) != loaded).collect(),
             kept: loaded.into_iter().collect(),
+            snapshots,
             durable: log,
             running: None,
             wait: 0,
@@ -185,6 +205,35 @@ impl Keeper {
             grown: 0,
         };
         Ok((keeper, engine))
+    }
+
+    /// Replaces what `engine` has of `region` by what is in `file`, where the log begins now.
+    ///
+    /// # Errors
+    /// If it cannot be read: the state that the log continues is nowhere then.
+    pub(crate) fn install(
+        &mut self,
+        engine: &mut MemEngine,
+        region: RegionId,
+        last: LogId,
+        file: &str,
+    ) -> Result<RegionState, ReadError> {
+        let mut bytes = 0;
+        let state = engine.replace_region(|load| {
+            snapshot_file::read(&*self.disk, file, region, last, &mut |cf, key, value| {
+                bytes += (key.len() + value.len()) as u64;
+                load(cf, key, value);
+            })
+        })?;
+        // The log does not begin at the end of an older one any more.
+        for old in self.snapshots.extract_if(.., |name| name.region == region) {
+            remove(&*self.disk, &old.to_string());
+        }
+        self.snapshots.extend(FileName::parse(file));
+        let durable = self.durable.entry(region).or_default();
+        *durable = last.index.max(*durable);
+        self.grown += bytes;
+        Ok(state)
     }
 
     /// Up to where the log may forget a region.
@@ -243,8 +292,11 @@ impl Keeper {
         let stop = Arc::new(AtomicBool::new(false));
         let (disk, stopped) = (Arc::clone(&self.disk), Arc::clone(&stop));
         // Room is made only once the new one is durable; the newest of the others stays.
-        let mut surplus = self.surplus.clone();
-        surplus.extend(&self.kept[..self.kept.len().saturating_sub(KEPT - 1)]);
+        let checkpoints = self.kept[..self.kept.len().saturating_sub(KEPT - 1)].iter();
+        let mut surplus: Vec<String> =
+            self.surplus.iter().chain(checkpoints).map(|&seq| name(seq)).collect();
+        let has = |name: &&FileName| is_covered(name, &covers);
+        surplus.extend(self.snapshots.iter().filter(has).map(ToString::to_string));
         let job = move || {
             let written = super::write(&*disk, seq, &state, &stopped);
             drop(state);
@@ -288,7 +340,12 @@ impl Keeper {
                 self.surplus.clear();
                 self.kept.push(self.next - 1);
                 self.kept.drain(..self.kept.len().saturating_sub(KEPT));
-                self.durable = covers;
+                self.snapshots.retain(|name| !is_covered(name, &covers));
+                for (region, index) in covers {
+                    // A snapshot may have been installed meanwhile.
+                    let durable = self.durable.entry(region).or_default();
+                    *durable = index.max(*durable);
+                }
                 self.grown -= grown;
                 self.backoff = RETRY_CALLS;
                 Ok(())
@@ -321,81 +378,32 @@ impl Drop for Keeper {
     }
 }
 
+/// Whether a checkpoint that reaches that far has all that a snapshot has.
+fn is_covered(name: &FileName, covers: &BTreeMap<RegionId, Index>) -> bool {
+    covers.get(&name.region).is_some_and(|&index| name.last.index <= index)
+}
+
 /// Cleans up after checkpoint `seq` was written, or was not.
 fn finish(
     disk: &dyn Disk,
     seq: u64,
     written: Result<(), WriteError>,
-    surplus: &[u64],
+    surplus: &[String],
 ) -> Result<(), WriteError> {
-    let unfinished = format!("{}.tmp", name(seq));
-    let names = match &written {
-        Ok(()) => surplus.iter().map(|&seq| name(seq)).collect(),
-        Err(_) => vec![unfinished],
-    };
-    for file in names {
-        // What stays behind takes room and nothing else; the next start finds it again.
-        if let Err(error) = disk.remove(&file)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            log::warn!("cannot remove {file}: {error}");
-        }
+    match &written {
+        Ok(()) => surplus.iter().for_each(|file| remove(disk, file)),
+        Err(_) => remove(disk, &format!("{}.tmp", name(seq))),
     }
     written
 }
 
-/// Loads the newest of the checkpoints `found`, in ascending order, that will do. Returns its number
-/// with it, or an empty engine if there is none and need not be.
-fn load(
-    disk: &dyn Disk,
-    found: &[u64],
-    log: &BTreeMap<RegionId, Index>,
-) -> Result<(MemEngine, Option<u64>), OpenError> {
-    let mut damage = None;
-    for &seq in found.iter().rev() {
-        let engine = match super::read(disk, seq) {
-            Ok(engine) => engine,
-            Err(ReadError::Io { file, source }) => {
-                return Err(OpenError::Io { what: format!("cannot read {file}"), source });
-            }
-            Err(ReadError::Damaged { file, offset, what }) => {
-                log::warn!("{file} is damaged at offset {offset}: {what}");
-                damage.get_or_insert((file, offset, what));
-                continue;
-            }
-        };
-        return match (gap(&engine, log), damage) {
-            (None, damage) => {
-                if damage.is_some() {
-                    log::warn!("starting from {} and the log after it", name(seq));
-                }
-                Ok((engine, Some(seq)))
-            }
-            (Some(_), Some((file, offset, what))) => {
-                Err(OpenError::Damaged { file, offset, what, fallback: true })
-            }
-            (Some(gap), None) => Err(gap),
-        };
+fn remove(disk: &dyn Disk, file: &str) {
+    // What stays behind takes room and nothing else; the next start finds it again.
+    if let Err(error) = disk.remove(file)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        log::warn!("cannot remove {file}: {error}");
     }
-    let engine = MemEngine::new();
-    match (damage, gap(&engine, log)) {
-        (Some((file, offset, what)), _) => {
-            Err(OpenError::Damaged { file, offset, what, fallback: false })
-        }
-        (None, Some(gap)) => Err(gap),
-        (None, None) => Ok((engine, None)),
-    }
-}
-
-/// The first region whose entries after the checkpoint are not all in the log.
-fn gap(engine: &MemEngine, log: &BTreeMap<RegionId, Index>) -> Option<OpenError> {
-    engine.read(|state| {
-        log.iter().find_map(|(&region, &forgotten)| {
-            let applied = state.region(region).map_or(0, |state| state.applied.index);
-            let gap = OpenError::Gap { region, applied, log: forgotten };
-            (applied < forgotten).then_some(gap)
-        })
-    })
 }
 
 #[cfg(test)]

@@ -1,9 +1,14 @@
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use raft::LogId;
 use raftstore::disk::SimDisk;
 use raftstore::{Region, RegionId, StoreId};
 
 use super::*;
+use crate::blocks::{BLOCK_BYTES, HEAD_BYTES, kind, next_link};
+use crate::command::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::engine::RegionState;
 
 /// A state of several blocks, with pairs in every column family, and values of all sizes.
 fn example() -> MemEngine {
@@ -51,7 +56,9 @@ fn content(engine: &MemEngine) -> Content {
     let mut pairs = Vec::new();
     let state = engine.snapshot();
     for cf in Cf::ALL {
-        pairs.extend(state.range(cf).map(|(key, value)| (cf, key.to_vec(), value.to_vec())));
+        pairs.extend(
+            state.range(cf, b"", b"").map(|(key, value)| (cf, key.to_vec(), value.to_vec())),
+        );
     }
     (state.regions(), pairs)
 }
@@ -155,7 +162,7 @@ fn blocks_elsewhere_are_refused() {
 #[test]
 fn wellformed_nonsense_is_refused() {
     let seal = |blocks: &[&[u8]]| {
-        let (mut bytes, mut chain) = (MAGIC.to_vec(), first_link(1));
+        let (mut bytes, mut chain) = (MAGIC.to_vec(), seed(1).link);
         for block in blocks {
             chain = next_link(chain, block.len() as u32, block);
             bytes.extend((block.len() as u32).to_le_bytes());

@@ -24,6 +24,7 @@ use raftstore::RegionId;
 
 use super::tree::{Range, Stats, Tree, stats_of};
 use super::{Engine, Read, RegionState, Write};
+use crate::blocks::Visit;
 use crate::command::Cf;
 
 /// The engine that keeps everything in memory. The only writer; readers use [`MemEngine::reader`].
@@ -114,11 +115,71 @@ impl MemEngine {
         self.shared.lock().batch().put(cf, key, value);
     }
 
+    /// Replaces everything that a region holds, with its description and position: by what `load`
+    /// gives, once it has given all of it. Readers see all of the old or all of the new.
+    ///
+    /// # Errors
+    /// Those of `load`. Nothing has changed then.
+    pub(crate) fn replace_region<E>(
+        &mut self,
+        load: impl FnOnce(&mut Visit<'_>) -> Result<RegionState, E>,
+    ) -> Result<RegionState, E> {
+        // The only writer is here, so nothing changes meanwhile.
+        let mut content = self.shared.lock().snapshot().content;
+        let mut loaded: [Tree; Cf::ALL.len()] = Default::default();
+        let state = load(&mut |cf, key, value| {
+            loaded[cf as usize].insert(key, Arc::from(value));
+        })?;
+        let known = content.region(state.region.id).map(|known| known.region);
+        let before = content.stats().bytes;
+        for region in known.iter().chain([&state.region]) {
+            content.trees.iter_mut().for_each(|tree| {
+                clear(tree, &region.start_key, &region.end_key);
+            });
+        }
+        let removed = before - content.stats().bytes;
+        for (tree, loaded) in content.trees.iter_mut().zip(loaded) {
+            take_over(tree, loaded);
+        }
+        Arc::make_mut(&mut content.regions).insert(state.region.id, state.clone());
+        let mut shared = self.shared.lock();
+        shared.assert_whole();
+        shared.superseded_bytes += removed;
+        let old = std::mem::replace(&mut shared.content, content);
+        drop(shared);
+        // May take long, and nobody needs to wait for it.
+        drop(old);
+        Ok(state)
+    }
+
     /// Runs `read` on the state as it is, without taking a snapshot. Nobody can write meanwhile.
     pub(crate) fn read<R>(&self, read: impl FnOnce(&dyn Read) -> R) -> R {
         let state = self.shared.lock();
         state.assert_whole();
         read(&state.content)
+    }
+}
+
+/// Removes the keys of a range.
+fn clear(tree: &mut Tree, start: &[u8], end: &[u8]) {
+    if start.is_empty() && end.is_empty() {
+        *tree = Tree::default();
+        return;
+    }
+    let keys: Vec<Vec<u8>> = tree.range(start, end).map(|(key, _)| key.to_vec()).collect();
+    for key in keys {
+        tree.remove(&key);
+    }
+}
+
+/// Puts everything of `from` into `tree`.
+fn take_over(tree: &mut Tree, from: Tree) {
+    if tree.stats().len == 0 {
+        *tree = from;
+        return;
+    }
+    for (key, value) in from.range(b"", b"") {
+        tree.insert(key, Arc::clone(value));
     }
 }
 
@@ -263,9 +324,15 @@ impl Read for Content {
 }
 
 impl MemSnapshot {
-    /// All keys and values, in order.
-    pub(crate) fn range(&self, cf: Cf) -> Range<'_> {
-        self.content.trees[cf as usize].range(b"", b"")
+    /// The keys and values of a range, in order; its end excluded, and empty for no bound.
+    pub(crate) fn range(
+        &self,
+        cf: Cf,
+        start: &[u8],
+        end: &[u8],
+    ) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let range: Range<'_> = self.content.trees[cf as usize].range(start, end);
+        range.map(|(key, value)| (key, &**value))
     }
 }
 

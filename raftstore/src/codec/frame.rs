@@ -17,6 +17,13 @@
 //! | 3 Raft messages | number (4), messages ([`super::message`]) |
 //! | 4 request | id (8), body |
 //! | 5 reply | id (8), body |
+//! | 6 snapshot | an InstallSnapshot message without data; its pieces follow |
+//! | 7 piece | bytes of the snapshot, after those before |
+//! | 8 end | bytes in all pieces (8), CRC-32 of all of them (4) |
+//! | 9 verdict | the receiver's answer to the end, or ahead of it: 1 it has the snapshot, 0 it has not |
+//!
+//! Snapshots travel over connections of their own, one after the other, so that they never keep
+//! anything else waiting.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -38,6 +45,9 @@ pub const FRAME_HEADER_BYTES: usize = 8;
 
 /// Most bytes the body of a request or reply may have.
 pub const SERVICE_BYTES_MAX: usize = 16 << 20;
+
+/// Most bytes one piece of a snapshot may have.
+pub const PIECE_BYTES_MAX: usize = FRAME_BYTES_MAX - 1;
 
 const MAGIC: &[u8; 8] = b"raftkv\r\n";
 
@@ -75,6 +85,19 @@ pub enum Frame {
         /// The answer.
         body: Bytes,
     },
+    /// A snapshot begins.
+    Snapshot(PeerMessage),
+    /// A piece of it.
+    Piece(Bytes),
+    /// All pieces were sent.
+    End {
+        /// Their bytes.
+        bytes: u64,
+        /// The CRC-32 of all of them.
+        crc: u32,
+    },
+    /// Whether the receiver has the snapshot, on its disk and in order.
+    Verdict(bool),
 }
 
 /// Appends a frame with the handshake.
@@ -127,6 +150,29 @@ pub fn encode_reply(id: u64, body: &[u8], out: &mut BytesMut) {
         out.put_u64_le(id);
         out.put_slice(body);
     });
+}
+
+/// Appends the frame that begins a snapshot.
+pub fn encode_snapshot(message: &PeerMessage, out: &mut BytesMut) {
+    framed(out, 6, |out| encode_message(message, out));
+}
+
+/// Appends a piece of a snapshot, of at most [`PIECE_BYTES_MAX`] bytes.
+pub fn encode_piece(piece: &[u8], out: &mut BytesMut) {
+    framed(out, 7, |out| out.put_slice(piece));
+}
+
+/// Appends the frame that ends a snapshot.
+pub fn encode_end(bytes: u64, crc: u32, out: &mut BytesMut) {
+    framed(out, 8, |out| {
+        out.put_u64_le(bytes);
+        out.put_u32_le(crc);
+    });
+}
+
+/// Appends the answer to a snapshot.
+pub fn encode_verdict(has_it: bool, out: &mut BytesMut) {
+    framed(out, 9, |out| out.put_u8(u8::from(has_it)));
 }
 
 fn framed(out: &mut BytesMut, kind: u8, content: impl FnOnce(&mut BytesMut)) {
@@ -190,6 +236,13 @@ pub fn decode_frame(content: Bytes, sum: u32) -> Result<Frame, CodecError> {
             let body = input.bytes(input.remaining(), "body of a request")?;
             if kind == 4 { Frame::Request { id, body } } else { Frame::Reply { id, body } }
         }
+        6 => Frame::Snapshot(decode_message(&mut input)?),
+        7 => Frame::Piece(input.bytes(input.remaining(), "piece of a snapshot")?),
+        8 => Frame::End { bytes: input.u64("end of a snapshot")?, crc: input.u32("its checksum")? },
+        9 => match input.u8("verdict")? {
+            verdict @ (0 | 1) => Frame::Verdict(verdict == 1),
+            other => return Err(CodecError::invalid("verdict", other)),
+        },
         _ => return Err(CodecError::invalid("kind of a frame", kind)),
     };
     input.finish("a frame")?;
@@ -250,12 +303,20 @@ mod tests {
         encode_messages(&[message(3), message(0)], &mut out);
         encode_request(5, b"ask", &mut out);
         encode_reply(5, b"", &mut out);
+        encode_snapshot(&message(1), &mut out);
+        encode_piece(b"piece", &mut out);
+        encode_end(5, 0x8765_4321, &mut out);
+        encode_verdict(true, &mut out);
         let expected = vec![
             Frame::Hello(hello),
             Frame::Refusal("no".to_owned()),
             Frame::Raft(vec![message(3), message(0)]),
             Frame::Request { id: 5, body: Bytes::from_static(b"ask") },
             Frame::Reply { id: 5, body: Bytes::new() },
+            Frame::Snapshot(message(1)),
+            Frame::Piece(Bytes::from_static(b"piece")),
+            Frame::End { bytes: 5, crc: 0x8765_4321 },
+            Frame::Verdict(true),
         ];
         assert_eq!(frames(out.freeze()), Ok(expected));
     }
@@ -277,6 +338,15 @@ mod tests {
         expected.extend([2, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0]);
         expected.extend([1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(out[FRAME_HEADER_BYTES..], expected);
+        out.clear();
+        encode_end(5, 0x8765_4321, &mut out);
+        assert_eq!(out[FRAME_HEADER_BYTES..], [8, 5, 0, 0, 0, 0, 0, 0, 0, 0x21, 0x43, 0x65, 0x87]);
+        out.clear();
+        encode_piece(b"ab", &mut out);
+        assert_eq!(out[FRAME_HEADER_BYTES..], [7, b'a', b'b']);
+        out.clear();
+        encode_verdict(false, &mut out);
+        assert_eq!(out[FRAME_HEADER_BYTES..], [9, 0]);
     }
 
     #[test]

@@ -14,6 +14,8 @@
 //! one, the next gathers. The loop keeps the time itself; ticks that were missed are not made up
 //! for, so a process that was stopped for a while does not wake up to a burst of them.
 //!
+//! Snapshots have threads of their own, which come and go; see `snapshots`.
+//!
 //! **Never a blocked loop.** It only ever pushes into queues. Clients are refused with
 //! [`Refusal::Busy`](crate::Refusal::Busy) when too much of theirs is waiting. Raft messages that
 //! find a full inbox are dropped, and where the transport can tell, their sender is told. What
@@ -39,6 +41,7 @@ mod apply;
 mod handle;
 mod raft_loop;
 mod shared;
+mod snapshots;
 mod threads;
 mod writer;
 
@@ -47,8 +50,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::disk::Disk;
 use crate::machine::{Halt, Machine};
 use crate::region::{Region, RegionId};
+use crate::snapshot::{ReceiveError, incoming};
 use crate::start::{StartError, start};
 use crate::store::StoreConfig;
 use crate::transport::Transport;
@@ -87,6 +92,9 @@ pub struct NodeConfig {
     /// Bytes of commands and messages that go into one round. Larger rounds make larger batches,
     /// and everybody in one waits for all of it.
     pub round_bytes_max: usize,
+    /// Bytes of snapshots sent a second, over all that are sent at a time. More catch a store up
+    /// sooner and take it from whatever else uses network and disk.
+    pub snapshot_bytes_per_second: u64,
     /// How long stopping waits for another store to take over.
     pub stop_timeout: Duration,
 }
@@ -103,6 +111,7 @@ impl NodeConfig {
             requests_bytes_max: 256 << 20,
             messages_bytes_max: 256 << 20,
             round_bytes_max: 16 << 20,
+            snapshot_bytes_per_second: 100 << 20,
             stop_timeout: Duration::from_millis(1000),
         }
     }
@@ -115,6 +124,9 @@ pub enum NodeStartError {
     /// Log and state machine don't fit together.
     #[error(transparent)]
     Store(#[from] StartError),
+    /// What is left of snapshots that were not received to the end cannot be removed.
+    #[error("unfinished snapshots cannot be removed: {0}")]
+    Snapshots(io::Error),
     /// The operating system gave no thread.
     #[error("no thread: {0}")]
     Thread(io::Error),
@@ -130,6 +142,9 @@ pub enum NodeError {
     /// The log could not be written or synced.
     #[error("the log failed: {0}")]
     Log(Arc<WalError>),
+    /// A snapshot that was received could not be made durable.
+    #[error("a snapshot was not received: {0}")]
+    Snapshot(Arc<ReceiveError>),
     /// The state machine cannot go on.
     #[error(transparent)]
     Halted(#[from] Halt),
@@ -151,20 +166,24 @@ pub struct OpenLog {
     pub log: NodeLog,
     /// Its groups.
     pub groups: BTreeMap<RegionId, GroupLog>,
+    /// Where received snapshots are put; without it, they are refused.
+    pub snapshots: Option<Arc<dyn Disk>>,
 }
 
 impl OpenLog {
-    /// The log on disk, as [`Wal::open`] gave it.
+    /// The log on disk, as [`Wal::open`] gave it. Snapshots are put beside it.
     #[must_use]
     pub fn wal(wal: Wal, groups: BTreeMap<RegionId, GroupLog>) -> OpenLog {
-        OpenLog { log: NodeLog::Wal(Box::new(wal)), groups }
+        let snapshots = Some(Arc::clone(wal.disk()));
+        OpenLog { log: NodeLog::Wal(Box::new(wal)), groups, snapshots }
     }
 
     /// A log in memory, for measuring everything but the disk: nothing survives, whatever is
     /// acknowledged.
     #[must_use]
     pub fn in_memory() -> OpenLog {
-        OpenLog { log: NodeLog::Memory(MemoryLog::default()), groups: BTreeMap::new() }
+        let log = NodeLog::Memory(MemoryLog::default());
+        OpenLog { log, groups: BTreeMap::new(), snapshots: None }
     }
 }
 
@@ -182,7 +201,10 @@ impl<M: Machine> NodeHandle<M> {
         log: OpenLog,
         transport: Arc<dyn Transport>,
     ) -> Result<NodeHandle<M>, NodeStartError> {
-        let OpenLog { log, groups } = log;
+        let OpenLog { log, groups, snapshots } = log;
+        if let Some(disk) = &snapshots {
+            incoming::remove_unfinished(&**disk).map_err(NodeStartError::Snapshots)?;
+        }
         let (store, applier) =
             start(config.store.clone(), machine, bootstrap, &groups, log.storage())?;
         for status in store.statuses() {
@@ -193,7 +215,7 @@ impl<M: Machine> NodeHandle<M> {
                 status.last
             );
         }
-        let shared = shared::Shared::new(&config, transport, &store);
+        let shared = shared::Shared::new(&config, transport, snapshots, &store);
         threads::spawn(config, &shared, store, applier, log).map_err(NodeStartError::Thread)?;
         let handle = NodeHandle::of(Arc::clone(&shared));
         if let Err(error) = shared.transport.start(Arc::clone(&shared) as Arc<_>) {

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::apply::Work;
 use super::shared::{Input, Shared};
+use super::snapshots;
 use super::threads::{Workers, Writer};
 use super::{NodeConfig, NodeError};
 use raft::ReadMode;
@@ -15,6 +16,7 @@ use crate::batch::Batch;
 use crate::codec::message::PeerMessage;
 use crate::machine::{Machine, Refusal};
 use crate::region::StoreId;
+use crate::snapshot::{Received, incoming};
 use crate::store::{Ready, Store};
 use crate::transport::Packet;
 use crate::transport::queue::Woken;
@@ -143,6 +145,8 @@ impl<M: Machine> RaftLoop<M> {
                 }
             }
             Input::Lost(store) => self.store.unreachable(store),
+            Input::Snapshot(from, received) => self.receive(from, received),
+            Input::SnapshotSent(id, arrived) => self.store.snapshot_sent(id, arrived),
             Input::Failed(error) => return Err(error),
             Input::Stop => {
                 // What came before it is still proposed.
@@ -152,6 +156,15 @@ impl<M: Machine> RaftLoop<M> {
             }
         }
         Ok(0)
+    }
+
+    fn receive(&mut self, from: StoreId, received: Received) {
+        let (region, file) = (received.message.region, received.file.clone());
+        if self.store.snapshot_received(from, received) {
+            log::info!("{region:?} begins with {file}");
+        } else if let Some(disk) = &self.shared.snapshots {
+            incoming::discard(&**disk, &file);
+        }
     }
 
     /// Rounds until the store has nothing to hand out.
@@ -166,6 +179,9 @@ impl<M: Machine> RaftLoop<M> {
     fn round(&mut self) -> Result<(), NodeError> {
         self.store.ready(&mut self.ready);
         self.send();
+        for send in self.ready.snapshots.drain(..) {
+            snapshots::send(&self.shared, send);
+        }
         self.apply();
         if !self.ready.roles.is_empty() {
             self.ready.roles.drain(..).for_each(|change| log::info!("{change}"));
@@ -186,7 +202,10 @@ impl<M: Machine> RaftLoop<M> {
         let tasks = std::mem::take(&mut self.ready.tasks);
         let reads = tasks.iter().map(|task| match task {
             Task::Read { queries, .. } => queries.len(),
-            Task::Proposed { .. } | Task::Apply { .. } => 0,
+            Task::Proposed { .. }
+            | Task::Apply { .. }
+            | Task::Snapshot { .. }
+            | Task::Install { .. } => 0,
         });
         self.shared.reading.fetch_add(reads.sum(), Ordering::Relaxed);
         // If the thread has ended by a panic, nobody there can be answered any more.

@@ -2,20 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
+use super::snapshots::{self, Pace};
 use super::{NodeConfig, NodeError};
 use crate::applier::AppliedReport;
 use crate::batch::WrittenBatch;
 use crate::codec::message::PeerMessage;
+use crate::disk::Disk;
 use crate::machine::{Callback, Machine, Refusal};
 use crate::region::{Epoch, RegionId, StoreId};
+use crate::snapshot::{Received, SnapshotId};
 use crate::store::{Counters, RegionStatus, Store};
 use crate::transport::queue::{Queue, Refused};
-use crate::transport::{Packet, Receiver, SendError, Transport};
+use crate::transport::{Packet, Receiver, SendError, SnapshotSink, Transport};
 
 /// What the loop is told.
 pub(super) enum Input<M: Machine> {
@@ -35,6 +38,10 @@ pub(super) enum Input<M: Machine> {
     Applied(Vec<AppliedReport>),
     /// Messages to that store may be lost.
     Lost(StoreId),
+    /// A snapshot from another store is on this disk.
+    Snapshot(StoreId, Received),
+    /// A snapshot to another store has arrived, or has failed.
+    SnapshotSent(SnapshotId, bool),
     /// Another thread cannot go on.
     Failed(NodeError),
     /// The node is to stop in good order.
@@ -54,6 +61,9 @@ impl<M: Machine> Input<M> {
             | Input::Written(_)
             | Input::Applied(_)
             | Input::Lost(_)
+            // The next start finds the file and removes it.
+            | Input::Snapshot(..)
+            | Input::SnapshotSent(..)
             | Input::Failed(_)
             | Input::Stop => {}
         }
@@ -99,6 +109,8 @@ pub struct NodeCounters {
     pub busy: u64,
     /// Raft messages that found a full inbox, here or at another store, or no connection.
     pub messages_dropped: u64,
+    /// Bytes of snapshots handed to the transport.
+    pub snapshot_bytes_sent: u64,
 }
 
 /// Shared counters; each is written by one or few threads and only ever read for show.
@@ -112,6 +124,7 @@ pub(super) struct Counts {
     pub(super) is_disk_full: AtomicBool,
     pub(super) busy: AtomicU64,
     pub(super) messages_dropped: AtomicU64,
+    pub(super) snapshot_bytes_sent: AtomicU64,
 }
 
 /// What the loop shows of its store.
@@ -133,6 +146,14 @@ pub(super) struct Shared<M: Machine> {
     pub(super) pending: AtomicUsize,
     /// Reads on their way to the state machine.
     pub(super) reading: AtomicUsize,
+    /// Where received snapshots are put; `None` if they cannot be.
+    pub(super) snapshots: Option<Arc<dyn Disk>>,
+    /// How many are being received.
+    pub(super) receiving: AtomicUsize,
+    /// What sending them may take. Stopped as soon as the node stops.
+    pub(super) pace: Pace,
+    /// Itself, for what outlives a call.
+    me: Weak<Shared<M>>,
     requests_max: usize,
     is_failed: AtomicBool,
     outcome: Mutex<Option<Result<(), NodeError>>>,
@@ -143,10 +164,11 @@ impl<M: Machine> Shared<M> {
     pub(super) fn new(
         config: &NodeConfig,
         transport: Arc<dyn Transport>,
+        snapshots: Option<Arc<dyn Disk>>,
         store: &Store<M>,
     ) -> Arc<Shared<M>> {
         let regions = store.statuses().map(|status| (status.region.id, status)).collect();
-        Arc::new(Shared {
+        Arc::new_cyclic(|me| Shared {
             store: config.store.store,
             inbox: Queue::new([config.messages_bytes_max, config.requests_bytes_max]),
             transport,
@@ -155,6 +177,10 @@ impl<M: Machine> Shared<M> {
             counts: Counts::default(),
             pending: AtomicUsize::new(0),
             reading: AtomicUsize::new(0),
+            snapshots,
+            receiving: AtomicUsize::new(0),
+            pace: Pace::new(config.snapshot_bytes_per_second),
+            me: me.clone(),
             requests_max: config.requests_max,
             is_failed: AtomicBool::new(false),
             outcome: Mutex::new(None),
@@ -226,6 +252,7 @@ impl<M: Machine> Shared<M> {
             is_disk_full: self.counts.is_disk_full.load(Ordering::Relaxed),
             busy: load(&self.counts.busy),
             messages_dropped: load(&self.counts.messages_dropped),
+            snapshot_bytes_sent: load(&self.counts.snapshot_bytes_sent),
         }
     }
 
@@ -252,6 +279,15 @@ impl<M: Machine> Receiver for Shared<M> {
             Packet::Reply { id, body } => service()?.on_reply(from, id, body),
         }
         Ok(())
+    }
+
+    fn snapshot(
+        &self,
+        from: StoreId,
+        message: PeerMessage,
+    ) -> Result<Box<dyn SnapshotSink>, SendError> {
+        let shared = self.me.upgrade().ok_or(SendError::Unreachable)?;
+        snapshots::receive(&shared, from, message)
     }
 
     fn lost(&self, store: StoreId) {

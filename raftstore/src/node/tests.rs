@@ -418,7 +418,7 @@ fn a_full_inbox_drops_messages_and_says_so() {
         OpenLog::in_memory().log.storage(),
     )
     .expect("starts");
-    let shared = shared::Shared::new(&config, Network::new().transport(STORES[0]), &store);
+    let shared = shared::Shared::new(&config, Network::new().transport(STORES[0]), None, &store);
     let node = |id| raft::NodeId::new(id).expect("not zero");
     let body = raft::Body::HeartbeatReply { read: 0, commit: 0 };
     let message = raft::Message { from: node(2), to: node(1), term: 1, body };

@@ -9,6 +9,7 @@ use std::time::Instant;
 use super::apply::{self, Work};
 use super::raft_loop::RaftLoop;
 use super::shared::{Input, Shared};
+use super::snapshots;
 use super::writer::{self, Backlog, NodeLog};
 use super::{NodeConfig, NodeError, SyncMode};
 use crate::applier::Applier;
@@ -132,7 +133,10 @@ fn end<M: Machine>(
     }
     let last = catch_unwind(AssertUnwindSafe(|| raft_loop.finish(outcome.is_ok())));
     outcome = outcome.and(last.unwrap_or(Err(NodeError::Panicked("loop"))));
+    // Whoever sends or receives a snapshot gives up.
+    shared.pace.stop();
     shared.transport.stop();
+    snapshots::end_receiving(&shared);
     let Workers { writer, prepare, apply } = raft_loop.into_workers();
     match writer {
         Writer::Inline(log, _) if outcome.is_ok() => outcome = log.close().map_err(NodeError::from),

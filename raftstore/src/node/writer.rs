@@ -109,6 +109,11 @@ impl MemoryLog {
         if let Some(hard_state) = record.hard_state {
             group.set_hard_state(hard_state);
         }
+        if let Some(last) = record.reset {
+            let meta = raft::SnapshotMeta { last, ..raft::SnapshotMeta::default() };
+            // One that is older than the log's start changes nothing.
+            let _ = group.apply_snapshot(Snapshot { meta, ..Snapshot::default() });
+        }
         group.append(record.entries);
         if let Some(to) = record.compact {
             // One that is done already is as good.

@@ -2,6 +2,7 @@
 
 use raft::{Index, NodeId};
 
+use crate::peer::Limits;
 use crate::reads::ReadLimits;
 use crate::region::{RegionId, StoreId};
 
@@ -35,9 +36,17 @@ pub struct StoreConfig {
     /// Read rounds of one group on their way at a time. More lower the latency of reads under
     /// load and cost a heartbeat round each.
     pub read_rounds_max: usize,
-    /// Applied entries kept in the log before a leader proposes to compact it. Fewer take less
-    /// disk; more let a follower be away for longer.
+    /// Entries that every member has applied or at least stored, after which a leader proposes to
+    /// compact the log. Fewer take less disk, and a command each time.
     pub compact_entries: u64,
+    /// Entries that the log keeps for a member that is away, at least; a
+    /// member that is there, only slow, may keep four times as many. Fewer take less disk; more let a
+    /// member be away for longer before it needs a snapshot.
+    pub log_gc_count_limit: u64,
+    /// The same in bytes. Whichever is reached first counts.
+    pub log_gc_bytes_limit: u64,
+    /// Snapshots of all groups sent at a time; more wait.
+    pub snapshot_sends_max: usize,
     /// Seed of the election timeouts.
     pub seed: u64,
 }
@@ -60,6 +69,9 @@ impl StoreConfig {
             read_deadline_ticks: 40,
             read_rounds_max: 4,
             compact_entries: 16_384,
+            log_gc_count_limit: 128_000,
+            log_gc_bytes_limit: 256 << 20,
+            snapshot_sends_max: 4,
             seed: store.0,
         }
     }
@@ -78,6 +90,15 @@ impl StoreConfig {
             disable_proposal_forwarding: true,
             seed: self.seed ^ region.0.rotate_left(32) ^ self.incarnation.rotate_left(16),
             ..raft::Config::new(peer)
+        }
+    }
+
+    pub(crate) fn compaction(&self) -> Limits {
+        Limits {
+            step: self.compact_entries,
+            count_max: self.log_gc_count_limit,
+            bytes_max: self.log_gc_bytes_limit,
+            away_ticks: 2 * self.election_ticks,
         }
     }
 

@@ -10,6 +10,7 @@ use crate::batch::Batch;
 use crate::codec::message::PeerMessage;
 use crate::machine::Machine;
 use crate::region::{Region, RegionId, StoreId};
+use crate::snapshot::SendSnapshot;
 
 /// Messages by the store they go to.
 #[derive(Debug, Default)]
@@ -129,6 +130,18 @@ pub struct Counters {
     pub batches: u64,
     /// Times a peer of this store became leader.
     pub elections_won: u64,
+    /// Snapshots that were begun to be sent.
+    pub snapshots_begun: u64,
+    /// Snapshots that arrived where they were sent.
+    pub snapshots_sent: u64,
+    /// Snapshots that did not.
+    pub snapshots_failed: u64,
+    /// Snapshots that arrived here and replaced a log.
+    pub snapshots_taken: u64,
+    /// Snapshots that arrived here and were not needed.
+    pub snapshots_refused: u64,
+    /// Snapshots that replaced a state.
+    pub snapshots_installed: u64,
 }
 
 /// One round's output. The shell empties it and hands it back to the next round, so that its
@@ -140,12 +153,20 @@ pub struct Ready<M: Machine> {
     pub batch: Option<Batch>,
     /// For the applier, in this order.
     pub tasks: Vec<Task<M>>,
+    /// To be sent in pieces, beside the messages.
+    pub snapshots: Vec<SendSnapshot>,
     /// For whoever watches.
     pub roles: Vec<RoleChange>,
 }
 
 impl<M: Machine> Default for Ready<M> {
     fn default() -> Ready<M> {
-        Ready { messages: Outgoing::default(), batch: None, tasks: Vec::new(), roles: Vec::new() }
+        Ready {
+            messages: Outgoing::default(),
+            batch: None,
+            tasks: Vec::new(),
+            snapshots: Vec::new(),
+            roles: Vec::new(),
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! Stores of one process: a packet goes straight into the other's inbox, without being encoded.
 //!
 //! Tests cut and filter here, as TinyKV's harness does: every packet between two stores, in either
-//! direction, must pass all filters.
+//! direction, must pass all filters. A snapshot must pass with each of its pieces, as the message
+//! that announces it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,7 +10,8 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use super::{Packet, Receiver, SendError, Transport};
+use super::{Packet, Receiver, SendError, SnapshotSink, SnapshotStream, Transport};
+use crate::codec::message::PeerMessage;
 use crate::region::StoreId;
 
 /// Decides which packets arrive, and may change them: from, to, packet.
@@ -49,6 +51,17 @@ impl Network {
     }
 }
 
+impl Network {
+    /// Whether a packet arrives.
+    fn passes(&self, from: StoreId, to: StoreId, packet: &mut Packet) -> bool {
+        self.0.read().filters.iter().all(|filter| filter(from, to, packet))
+    }
+
+    fn receiver(&self, of: StoreId) -> Result<Arc<dyn Receiver>, SendError> {
+        self.0.read().receivers.get(&of).cloned().ok_or(SendError::Unreachable)
+    }
+}
+
 struct LocalTransport {
     network: Network,
     store: StoreId,
@@ -61,18 +74,56 @@ impl Transport for LocalTransport {
     }
 
     fn send(&self, to: StoreId, mut packet: Packet) -> Result<(), SendError> {
-        let receiver = {
-            let shared = self.network.0.read();
-            if shared.filters.iter().any(|filter| !filter(self.store, to, &mut packet)) {
-                // Lost on the way, which the sender does not notice.
-                return Ok(());
-            }
-            shared.receivers.get(&to).cloned().ok_or(SendError::Unreachable)?
-        };
-        receiver.receive(self.store, packet)
+        if !self.network.passes(self.store, to, &mut packet) {
+            // Lost on the way, which the sender does not notice.
+            return Ok(());
+        }
+        self.network.receiver(to)?.receive(self.store, packet)
+    }
+
+    fn snapshot(
+        &self,
+        to: StoreId,
+        message: PeerMessage,
+    ) -> Result<Box<dyn SnapshotStream>, SendError> {
+        let stream = LocalStream { network: self.network.clone(), from: self.store, to, message };
+        stream.check()?;
+        let sink = self.network.receiver(to)?.snapshot(self.store, stream.message.clone())?;
+        Ok(Box::new((stream, sink)))
     }
 
     fn stop(&self) {
         self.network.0.write().receivers.remove(&self.store);
+    }
+}
+
+/// A snapshot on its way.
+struct LocalStream {
+    network: Network,
+    from: StoreId,
+    to: StoreId,
+    message: PeerMessage,
+}
+
+impl LocalStream {
+    /// Whether what is sent now arrives. A connection that loses something is broken.
+    fn check(&self) -> Result<(), SendError> {
+        let mut packet = Packet::Raft(vec![self.message.clone()]);
+        let passes = self.network.passes(self.from, self.to, &mut packet);
+        if passes { Ok(()) } else { Err(SendError::Unreachable) }
+    }
+}
+
+impl SnapshotStream for (LocalStream, Box<dyn SnapshotSink>) {
+    fn piece(&mut self, bytes: &[u8]) -> Result<(), SendError> {
+        self.0.check()?;
+        self.1.piece(bytes)
+    }
+
+    fn finish(self: Box<Self>, bytes: u64, crc: u32) -> Result<(), SendError> {
+        let (stream, sink) = *self;
+        stream.check()?;
+        sink.finish(bytes, crc)?;
+        stream.check()
     }
 }

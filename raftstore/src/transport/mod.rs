@@ -9,6 +9,9 @@
 //! delivered late or, over a new connection, out of order. Raft expects no more, and whoever sends
 //! requests has deadlines.
 //!
+//! Snapshots go another way, beside all that: piece by piece over a connection of their own, by a
+//! thread that may block, to an answer whether the receiver has it ([`SnapshotStream`]).
+//!
 //! | file | what |
 //! |---|---|
 //! | [`local`] | stores of one process, with filters for tests |
@@ -76,6 +79,9 @@ pub enum SendError {
     /// It would never fit into a frame.
     #[error("the packet is too large")]
     TooLarge,
+    /// The receiver does not want it, or what came is not what it should be.
+    #[error("the store does not take it")]
+    Refused,
 }
 
 /// Where a transport puts what arrives. Called from its threads; must not block.
@@ -86,9 +92,53 @@ pub trait Receiver: Send + Sync {
     /// If too much is waiting already; the packet is dropped.
     fn receive(&self, from: StoreId, packet: Packet) -> Result<(), SendError>;
 
+    /// A snapshot begins to arrive from store `from`. Unlike the others this one, and what it
+    /// returns, may take the time that a disk takes.
+    ///
+    /// # Errors
+    /// If it is not wanted.
+    fn snapshot(
+        &self,
+        from: StoreId,
+        message: PeerMessage,
+    ) -> Result<Box<dyn SnapshotSink>, SendError> {
+        let _ = (from, message);
+        Err(SendError::Refused)
+    }
+
     /// A connection to or from `store` was lost or could not be made: what was on its way, in
     /// either direction, may be gone.
     fn lost(&self, store: StoreId);
+}
+
+/// Takes the pieces of one snapshot. Dropped before its end, it leaves nothing behind.
+pub trait SnapshotSink: Send {
+    /// The next piece.
+    ///
+    /// # Errors
+    /// If it cannot be kept; the rest is not wanted then.
+    fn piece(&mut self, bytes: &[u8]) -> Result<(), SendError>;
+
+    /// There are no more; all together have so many bytes and that CRC-32.
+    ///
+    /// # Errors
+    /// If that is not so, or the snapshot is not what it should be.
+    fn finish(self: Box<Self>, bytes: u64, crc: u32) -> Result<(), SendError>;
+}
+
+/// The way of one snapshot to another store. To be used by a thread that may block.
+pub trait SnapshotStream: Send {
+    /// Sends the next piece.
+    ///
+    /// # Errors
+    /// If it will certainly not arrive; there is no point in going on.
+    fn piece(&mut self, bytes: &[u8]) -> Result<(), SendError>;
+
+    /// Says that there are no more, and waits for the answer.
+    ///
+    /// # Errors
+    /// If the receiver does not say that it has the snapshot.
+    fn finish(self: Box<Self>, bytes: u64, crc: u32) -> Result<(), SendError>;
 }
 
 /// Sends packets to other stores.
@@ -104,6 +154,20 @@ pub trait Transport: Send + Sync {
     /// # Errors
     /// If it will certainly not arrive.
     fn send(&self, to: StoreId, packet: Packet) -> Result<(), SendError>;
+
+    /// Opens a way for the snapshot that `message` announces. May block for the time that a
+    /// connection takes.
+    ///
+    /// # Errors
+    /// If there is none.
+    fn snapshot(
+        &self,
+        to: StoreId,
+        message: PeerMessage,
+    ) -> Result<Box<dyn SnapshotStream>, SendError> {
+        let _ = (to, message);
+        Err(SendError::Unknown)
+    }
 
     /// Ends all threads and connections, and forgets the receiver. What was taken on and not yet
     /// sent is sent if that takes no time.

@@ -10,9 +10,12 @@
 //! no sense close the connection they came over, and only that one. A connection begins with a
 //! handshake, so that stores of different clusters, or at addresses that have changed hands, never
 //! exchange a message.
+//!
+//! A snapshot travels over a connection of its own, made for it and closed after it; see `stream`.
 
 mod link;
 mod listener;
+mod stream;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -23,11 +26,13 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::{Packet, Receiver, SendError, Transport};
+use super::{Packet, Receiver, SendError, SnapshotSink, SnapshotStream, Transport};
 use crate::codec::frame::SERVICE_BYTES_MAX;
+use crate::codec::message::PeerMessage;
 use crate::region::StoreId;
 use link::Link;
 use listener::Listener;
+use stream::{Streams, TcpStreamOut};
 
 /// The settings of a [`TcpTransport`].
 #[derive(Clone, Debug)]
@@ -77,6 +82,7 @@ pub struct TcpTransport {
     links: BTreeMap<StoreId, Arc<Link>>,
     listener: Arc<Listener>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    streams: Streams,
 }
 
 impl TcpTransport {
@@ -93,6 +99,7 @@ impl TcpTransport {
             links: config.peers.iter().filter(|(id, _)| **id != config.store).map(link).collect(),
             listener: Arc::new(Listener::new(Arc::clone(&config), listener)?),
             threads: Mutex::new(Vec::new()),
+            streams: Streams::default(),
             config,
         })
     }
@@ -113,6 +120,14 @@ struct Accepted {
 impl Receiver for Accepted {
     fn receive(&self, from: StoreId, packet: Packet) -> Result<(), SendError> {
         self.receiver.receive(from, packet)
+    }
+
+    fn snapshot(
+        &self,
+        from: StoreId,
+        message: PeerMessage,
+    ) -> Result<Box<dyn SnapshotSink>, SendError> {
+        self.receiver.snapshot(from, message)
     }
 
     fn lost(&self, store: StoreId) {
@@ -150,7 +165,18 @@ impl Transport for TcpTransport {
         self.links.get(&to).ok_or(SendError::Unknown)?.send(packet)
     }
 
+    fn snapshot(
+        &self,
+        to: StoreId,
+        message: PeerMessage,
+    ) -> Result<Box<dyn SnapshotStream>, SendError> {
+        let link = self.links.get(&to).ok_or(SendError::Unknown)?;
+        let stream = link.connect_beside(|stream| self.streams.add(stream))?;
+        Ok(Box::new(TcpStreamOut::begin(stream, &message)?))
+    }
+
     fn stop(&self) {
+        self.streams.cut();
         self.links.values().for_each(|link| link.close());
         self.listener.stop();
         let mut threads = std::mem::take(&mut *self.threads.lock());

@@ -154,6 +154,12 @@ impl Wal {
         LogReader::new(Arc::clone(&self.index))
     }
 
+    /// Where its files are.
+    #[must_use]
+    pub fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
     /// Makes the next segment ahead of its use, on any thread.
     #[must_use]
     pub fn preparer(&self) -> Preparer {

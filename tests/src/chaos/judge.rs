@@ -109,6 +109,7 @@ impl Run {
             report.checks = world.oracles().checks();
             report.committed = world.oracles().committed(RegionId::FIRST);
             report.net = world.net().counters();
+            report.snapshots = world.installed();
         }
         report
     }

@@ -127,13 +127,17 @@ fn options(seed: u64, rng: &mut fastrand::Rng) -> Options {
     options.election_ticks = rng.u32(5..12);
     options.append_bytes_max = 1 << rng.u32(0..17);
     options.inflight_max = rng.usize(1..17);
-    options.compact_entries = rng.u64(10..200);
+    options.compact_entries = [3, 20, 200][rng.usize(..3)];
+    options.log_gc_count_limit = [5, 20, 300][rng.usize(..3)];
+    options.log_gc_bytes_limit = 1 << rng.u32(9..20);
+    options.snapshot_bytes_per_ms = 1 << rng.u32(2..12);
     options.segment_bytes = [4, 8, 16, 64][rng.usize(..4)] << 10;
-    options.checkpoint_bytes = 1 << rng.u32(9..16);
+    options.checkpoint_bytes = 1 << rng.u32(6..15);
     options.round = 1..[2, 50, 1000][rng.usize(..3)];
     options.apply = 1..[2, 100, 5000][rng.usize(..3)];
     options.sync = 50..[100, 2000, 20_000][rng.usize(..3)];
     options.net.in_order = rng.bool();
+    options.net.corrupt_permille = [0, 100, 400][rng.usize(..3)];
     options.net.delay = 10..[100, 1000, 10_000][rng.usize(..3)];
     options.image_every = rng.u64(1..200);
     options
@@ -191,6 +195,7 @@ fn faults(rng: &mut fastrand::Rng) -> Faults {
         slow_permille: rng.u16(..200),
         loss_permille: rng.u16(..300),
         duplicate_permille: rng.u16(..300),
+        corrupt_permille: rng.u16(..200),
         in_order: rng.bool(),
     };
     faults

@@ -44,10 +44,12 @@ pub struct Report {
     pub injected: Injected,
     /// What the network did.
     pub net: NetCounters,
+    /// Snapshots that replaced a state.
+    pub snapshots: u64,
 }
 
 impl Report {
-    /// All faults, those of the network included.
+    /// All faults, those of the network included, and what they led to: snapshots.
     #[must_use]
     pub fn faults(&self) -> Injected {
         let net = self.net;
@@ -58,6 +60,9 @@ impl Report {
             ("message late", net.slow),
             ("message overtaken", net.overtaken),
             ("message cut off", net.filtered),
+            ("snapshot damaged", net.corrupted),
+            ("snapshot broken off", net.broken),
+            ("snapshot installed", self.snapshots),
         ]);
         faults
     }

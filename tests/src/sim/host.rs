@@ -5,21 +5,23 @@
 //! syncs once, an applier that takes one task after the other. It decides nothing about time: the
 //! world says when a round, a sync or a task is over.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use raft::Index;
 use raftstore::applier::{AppliedReport, Applier, Task};
 use raftstore::batch::Batch;
 use raftstore::disk::sim::{Crash, Fate};
-use raftstore::disk::{Claim, ClusterId, IdentityError, SimDisk};
+use raftstore::disk::{Claim, ClusterId, Disk, IdentityError, SimDisk};
 use raftstore::machine::{Callback, Machine, Refusal, Unknown};
+use raftstore::snapshot::{Incoming, incoming};
 use raftstore::start::{start, storage_of};
 use raftstore::store::{Ready, Store, StoreConfig};
 use raftstore::wal::{Lsn, Recovered, Wal, WalError, WalOptions};
 use raftstore::{Region, RegionId, StoreId};
 
 use crate::sim::shadow::Shadow;
+use crate::sim::streams::Sending;
 use crate::sim::{Options, StartFailure, Subject, Time};
 
 /// The cluster that all simulated stores belong to.
@@ -70,6 +72,12 @@ pub struct Process<M: Machine> {
     pub is_writing: bool,
     /// The end of a task is scheduled.
     pub is_applying: bool,
+    /// Where received snapshots go.
+    pub snapshots: Arc<dyn Disk>,
+    /// Snapshots that are being sent, by the numbers of their streams.
+    pub sending: BTreeMap<u64, Sending>,
+    /// Snapshots that are being received.
+    pub receiving: BTreeMap<u64, Incoming>,
 }
 
 /// What the log writer began to do.
@@ -120,7 +128,9 @@ impl<M: Machine> Host<M> {
         let (wal, recovered) = opened.map_err(StartFailure::of_log)?;
         self.shadow.check(&recovered.groups).map_err(StartFailure::Violated)?;
         self.shadow.recovered(&recovered.groups);
-        let machine = subject.open(self.id, disk, &recovered.groups)?;
+        let cleaned = incoming::remove_unfinished(&*disk);
+        cleaned.map_err(|why| StartFailure::Disk(why.to_string()))?;
+        let machine = subject.open(self.id, Arc::clone(&disk), &recovered.groups)?;
         let storage = storage_of(wal.reader());
         let stores: Vec<StoreId> = (1..=options.stores).map(StoreId).collect();
         let config = self.config(options);
@@ -140,6 +150,9 @@ impl<M: Machine> Host<M> {
             round_is_due: false,
             is_writing: false,
             is_applying: false,
+            snapshots: disk,
+            sending: BTreeMap::new(),
+            receiving: BTreeMap::new(),
         });
         Ok(recovered)
     }
@@ -152,6 +165,8 @@ impl<M: Machine> Host<M> {
             append_bytes_max: options.append_bytes_max,
             inflight_max: options.inflight_max,
             compact_entries: options.compact_entries,
+            log_gc_count_limit: options.log_gc_count_limit,
+            log_gc_bytes_limit: options.log_gc_bytes_limit,
             seed: options.seed.rotate_left(17) ^ self.id.0,
             ..StoreConfig::new(self.id)
         }
@@ -274,7 +289,7 @@ impl<M: Machine> Process<M> {
                 Task::Read { queries, .. } => {
                     queries.into_iter().for_each(|q| q.refuse(Refusal::ShuttingDown));
                 }
-                Task::Apply { .. } => {}
+                Task::Apply { .. } | Task::Snapshot { .. } | Task::Install { .. } => {}
             }
         }
         self.applier.shut_down();

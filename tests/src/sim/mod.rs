@@ -22,6 +22,7 @@
 //! |---|---|
 //! | [`world`] | the clock, the queue of events, the hosts |
 //! | [`host`] | one store: its processes' lives, its disk, its log writer and applier |
+//! | [`streams`] | snapshots on their way |
 //! | [`net`] | who reaches whom, when, how often |
 //! | [`shadow`] | what the disk of a store must still have after a crash |
 //! | [`oracle`] | what must hold |
@@ -31,6 +32,7 @@ pub mod host;
 pub mod net;
 pub mod oracle;
 pub mod shadow;
+pub mod streams;
 pub mod trace;
 pub mod world;
 
@@ -105,8 +107,14 @@ pub struct Options {
     pub append_bytes_max: u64,
     /// Append messages on their way to one follower.
     pub inflight_max: usize,
-    /// Applied entries kept before a leader proposes to compact the log.
+    /// Entries that all have, after which a leader proposes to compact the log.
     pub compact_entries: u64,
+    /// Entries that the log keeps for a store that is away.
+    pub log_gc_count_limit: u64,
+    /// The same in bytes.
+    pub log_gc_bytes_limit: u64,
+    /// Bytes of a snapshot that leave in a millisecond.
+    pub snapshot_bytes_per_ms: u64,
     /// Bytes of a log segment.
     pub segment_bytes: u64,
     /// Bytes by which the log grows until the state machine makes its state durable.
@@ -143,6 +151,9 @@ impl Options {
             append_bytes_max: 64 << 10,
             inflight_max: 16,
             compact_entries: 200,
+            log_gc_count_limit: 1000,
+            log_gc_bytes_limit: 1 << 20,
+            snapshot_bytes_per_ms: 64 << 10,
             segment_bytes: 64 << 10,
             checkpoint_bytes: 32 << 10,
             round: 1..50,

@@ -23,6 +23,8 @@ pub struct NetOptions {
     pub loss_permille: u16,
     /// How many messages of 1000 arrive twice.
     pub duplicate_permille: u16,
+    /// How many pieces of snapshots of 1000 arrive damaged.
+    pub corrupt_permille: u16,
     /// Messages from one store to another never overtake each other, as in one TCP connection.
     pub in_order: bool,
 }
@@ -36,6 +38,7 @@ impl Default for NetOptions {
             slow_permille: 10,
             loss_permille: 0,
             duplicate_permille: 0,
+            corrupt_permille: 0,
             in_order: true,
         }
     }
@@ -58,6 +61,10 @@ pub struct NetCounters {
     pub overtaken: u64,
     /// Held up by a clogged link.
     pub clogged: u64,
+    /// Pieces of snapshots that were damaged.
+    pub corrupted: u64,
+    /// Connections of snapshots that broke.
+    pub broken: u64,
 }
 
 /// The network.
@@ -153,6 +160,41 @@ impl Net {
             arrivals.push(self.arrival(now, from, to));
         }
         arrivals
+    }
+
+    /// When the next part of the snapshot that `message` announces arrives, over a connection in
+    /// which nothing gets lost or overtaken after what arrived at `last`; `None` if that breaks.
+    pub fn send_part(
+        &mut self,
+        now: Time,
+        (from, to): (StoreId, StoreId),
+        message: &PeerMessage,
+        last: Time,
+    ) -> Option<Time> {
+        if !self.is_open(from, to, message) {
+            self.counters.broken += 1;
+            return None;
+        }
+        let is_late =
+            self.rng.u16(..1000) < self.options.slow_permille + self.options.loss_permille;
+        let delay = if is_late { &self.options.slow } else { &self.options.delay };
+        let clogged = self.clogs.get(&(from, to)).copied().unwrap_or(0);
+        Some(last.max(clogged).max(now + draw(&mut self.rng, delay)))
+    }
+
+    /// Whether something gets from one store to the other at this moment.
+    pub fn is_open(&self, from: StoreId, to: StoreId, message: &PeerMessage) -> bool {
+        !self.cuts.contains(&(from, to))
+            && !self.filters.iter().any(|filter| filter.passage(from, to, message).lost)
+    }
+
+    /// Damages a piece of a snapshot, now and then.
+    pub fn corrupt(&mut self, piece: &mut [u8]) {
+        if self.rng.u16(..1000) < self.options.corrupt_permille && !piece.is_empty() {
+            self.counters.corrupted += 1;
+            let at = self.rng.usize(..piece.len());
+            piece[at] ^= 1 << self.rng.u32(..8);
+        }
     }
 
     fn arrival(&mut self, now: Time, from: StoreId, to: StoreId) -> Time {

@@ -47,6 +47,15 @@ pub enum Happening {
         /// The message.
         bytes: Bytes,
     },
+    /// Something about a snapshot that it sends or receives.
+    Snapshot {
+        /// The number of its stream.
+        stream: u64,
+        /// What.
+        what: &'static str,
+        /// Bytes that came or went.
+        bytes: usize,
+    },
     /// Bytes went into its log.
     Appended {
         /// Batches.
@@ -103,6 +112,7 @@ impl Hash for Happening {
             }
             Happening::Sent { to, bytes, copies } => (to.0, &bytes[..], *copies).hash(state),
             Happening::Received { from, bytes } => (from.0, &bytes[..]).hash(state),
+            Happening::Snapshot { stream, what, bytes } => (*stream, what, *bytes).hash(state),
             Happening::Appended { batches, lsn } => (*batches, *lsn).hash(state),
             Happening::Synced { batches } => batches.hash(state),
             Happening::Applied { index, state: digest } => (*index, *digest).hash(state),

@@ -1,5 +1,6 @@
 //! The clock, the queue of events, and what happens at each.
 
+mod snapshots;
 mod steps;
 
 use std::cmp::Reverse;
@@ -19,6 +20,7 @@ use crate::filter::Filter;
 use crate::sim::host::{Host, Process};
 use crate::sim::net::{Net, NetOptions};
 use crate::sim::oracle::Oracles;
+use crate::sim::streams::Stream;
 use crate::sim::trace::{Happening, Trace};
 use crate::sim::{Failure, Options, StartFailure, Subject, Time};
 
@@ -30,6 +32,7 @@ enum Due {
     Written,
     Task,
     Receive { from: StoreId, bytes: Bytes },
+    Stream(Stream),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +75,10 @@ pub struct World<S: Subject> {
     oracles: Oracles,
     promises: u64,
     reports: Vec<AppliedReport>,
+    /// Counts the snapshots that were begun to be sent.
+    streams: u64,
+    /// Snapshots that replaced a state, over all lives of all stores.
+    installed: u64,
 }
 
 impl<S: Subject> World<S> {
@@ -101,6 +108,8 @@ impl<S: Subject> World<S> {
             oracles: Oracles::default(),
             promises: 0,
             reports: Vec::new(),
+            streams: 0,
+            installed: 0,
         };
         for id in world.stores() {
             world.start(id)?;
@@ -238,7 +247,11 @@ impl<S: Subject> World<S> {
     // ---- Doing ----
 
     fn schedule(&mut self, at: Time, store: StoreId, due: Due) {
-        let is_message = matches!(due, Due::Receive { .. });
+        let is_message = match &due {
+            Due::Receive { .. } => true,
+            Due::Stream(stream) => stream.comes_from_outside(),
+            Due::Tick | Due::Round | Due::Written | Due::Task => false,
+        };
         let incarnation = (!is_message).then(|| self.hosts[self::at(store)].incarnation);
         self.next_number += 1;
         let number = self.next_number;
@@ -297,6 +310,7 @@ impl<S: Subject> World<S> {
 
     fn end(&mut self, id: StoreId, how: Crash, what: &'static str) {
         if self.is_running(id) {
+            self.break_streams(id);
             self.hosts[at(id)].crash(how);
             self.trace.note(self.now, Some(id), Happening::Stopped { how: what });
         }

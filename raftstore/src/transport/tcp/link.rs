@@ -106,30 +106,21 @@ impl Link {
     }
 
     fn connect(&self) -> Result<TcpStream, Refusal> {
-        let timeout = self.config.io_timeout;
-        let addresses = self.address.to_socket_addrs()?;
-        let mut connected = Err(Refusal::Io);
-        for address in addresses {
-            connected = TcpStream::connect_timeout(&address, timeout).map_err(Refusal::from);
-            if connected.is_ok() {
-                break;
-            }
+        connect(&self.config, self.to, &self.address, |stream| {
+            *self.stream.lock() = Some(stream.try_clone()?);
+            Ok(())
+        })
+    }
+
+    /// A connection of its own for a snapshot; `open` is told of its socket, as in [`connect`].
+    pub(super) fn connect_beside(
+        &self,
+        open: impl FnOnce(&TcpStream) -> io::Result<()>,
+    ) -> Result<TcpStream, SendError> {
+        if self.is_down.load(Ordering::Relaxed) {
+            return Err(SendError::Unreachable);
         }
-        let mut stream = connected?;
-        *self.stream.lock() = Some(stream.try_clone()?);
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(timeout))?;
-        stream.set_write_timeout(Some(timeout))?;
-        let mut hello = BytesMut::new();
-        let (from, to, cluster) = (self.config.store, self.to, self.config.cluster);
-        frame::encode_hello(Hello { cluster, from, to }, &mut hello);
-        stream.write_all(&hello)?;
-        match read_frame(&mut stream, HELLO_BYTES_MAX)? {
-            Frame::Hello(answer) if answer == (Hello { cluster, from: to, to: from }) => {}
-            Frame::Refusal(why) => return Err(Refusal::Unwanted(why)),
-            _ => return Err(Refusal::Unwanted("it answers as somebody else".to_owned())),
-        }
-        Ok(stream)
+        connect(&self.config, self.to, &self.address, open).map_err(|_| SendError::Unreachable)
     }
 
     /// Sends until the connection breaks (an error) or the link is stopped.
@@ -150,6 +141,38 @@ impl Link {
             }
             write_out(&mut stream, &mut out)?;
         }
+    }
+}
+
+/// Connects to store `to`; `open` gets the socket before anything is waited for on it, so that
+/// somebody else may break it.
+fn connect(
+    config: &TcpConfig,
+    to: StoreId,
+    address: &str,
+    open: impl FnOnce(&TcpStream) -> io::Result<()>,
+) -> Result<TcpStream, Refusal> {
+    let timeout = config.io_timeout;
+    let mut connected = Err(Refusal::Io);
+    for address in address.to_socket_addrs()? {
+        connected = TcpStream::connect_timeout(&address, timeout).map_err(Refusal::from);
+        if connected.is_ok() {
+            break;
+        }
+    }
+    let mut stream = connected?;
+    open(&stream)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(timeout))?;
+    stream.set_write_timeout(Some(timeout))?;
+    let mut hello = BytesMut::new();
+    let (from, cluster) = (config.store, config.cluster);
+    frame::encode_hello(Hello { cluster, from, to }, &mut hello);
+    stream.write_all(&hello)?;
+    match read_frame(&mut stream, HELLO_BYTES_MAX)? {
+        Frame::Hello(answer) if answer == (Hello { cluster, from: to, to: from }) => Ok(stream),
+        Frame::Refusal(why) => Err(Refusal::Unwanted(why)),
+        _ => Err(Refusal::Unwanted("it answers as somebody else".to_owned())),
     }
 }
 

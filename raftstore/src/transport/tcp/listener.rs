@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use super::TcpConfig;
 use super::link::read_frame;
+use super::stream;
 use crate::codec::frame::{self, FRAME_BYTES_MAX, Frame, HELLO_BYTES_MAX, Hello};
 use crate::region::StoreId;
 use crate::transport::{Packet, Receiver};
@@ -109,7 +110,19 @@ impl Listener {
                 Ok(Frame::Raft(messages)) => Packet::Raft(messages),
                 Ok(Frame::Request { id, body }) => Packet::Request { id, body },
                 Ok(Frame::Reply { id, body }) => Packet::Reply { id, body },
-                Ok(Frame::Hello(_) | Frame::Refusal(_)) => return false,
+                Ok(Frame::Snapshot(message)) => {
+                    let timeout = self.config.io_timeout;
+                    // Whether the connection breaks matters to nobody but the snapshot.
+                    let _ = stream::receive(&mut frames, timeout, from, message, receiver);
+                    return false;
+                }
+                Ok(
+                    Frame::Hello(_)
+                    | Frame::Refusal(_)
+                    | Frame::Piece(_)
+                    | Frame::End { .. }
+                    | Frame::Verdict(_),
+                ) => return false,
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     let me = self.config.store.0;
                     log::warn!("s{me}: closed a connection from {from:?}: {error}");

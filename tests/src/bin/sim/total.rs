@@ -8,7 +8,7 @@ use harness::chaos::{Injected, Report};
 use harness::{linearizability, lists};
 
 /// Every kind of fault that must be there. (A kind that is never drawn would not be missed.)
-const KINDS: [&str; 22] = [
+const KINDS: [&str; 25] = [
     "campaign",
     "clogged link",
     "disk error",
@@ -30,6 +30,9 @@ const KINDS: [&str; 22] = [
     "process killed",
     "restart",
     "slow disk",
+    "snapshot broken off",
+    "snapshot damaged",
+    "snapshot installed",
     "transfer",
 ];
 

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
+use raftstore::applier::Task;
 use raftstore::codec::Decoder;
 use raftstore::codec::message::{PeerMessage, decode_message, encode_message};
 use raftstore::disk::sim::Crash;
@@ -28,6 +29,7 @@ impl<S: Subject> World<S> {
             }
             Due::Task => self.task(id),
             Due::Receive { from, bytes } => self.receive(id, from, bytes),
+            Due::Stream(stream) => self.stream(id, stream),
         }
     }
 
@@ -74,7 +76,9 @@ impl<S: Subject> World<S> {
         let checked = ready.tasks.iter().try_for_each(|task| self.oracles.on_task(task));
         process.tasks.extend(ready.tasks.drain(..));
         let messages: Vec<_> = ready.messages.drain().collect();
+        let snapshots: Vec<_> = ready.snapshots.drain(..).collect();
         process.ready = ready;
+        snapshots.into_iter().for_each(|send| self.begin_stream(id, send));
         checked.map_err(|why| self.failure(id, why))?;
         for (to, messages) in messages {
             for message in messages {
@@ -125,7 +129,7 @@ impl<S: Subject> World<S> {
         self.end_anyhow(id, "its log failed");
     }
 
-    fn end_anyhow(&mut self, id: StoreId, what: &'static str) {
+    pub(super) fn end_anyhow(&mut self, id: StoreId, what: &'static str) {
         let how = if self.rng.bool() { Crash::Power } else { Crash::Process };
         self.end(id, how, what);
     }
@@ -144,13 +148,15 @@ impl<S: Subject> World<S> {
     fn task(&mut self, id: StoreId) -> Result<(), Failure> {
         let Some(process) = &mut self.hosts[at(id)].process else { return Ok(()) };
         let before = process.applied();
+        let installs = matches!(process.tasks.front(), Some(Task::Install { .. }));
         process.run_task(&mut self.reports);
         self.reports.drain(..).for_each(|report| process.store.applied(report));
         let index = process.applied();
         if index == before {
             return Ok(());
         }
-        let is_due = index.is_multiple_of(self.options.state_every.max(1));
+        self.installed += u64::from(installs);
+        let is_due = installs || index.is_multiple_of(self.options.state_every.max(1));
         let machine = process.applier.machine();
         let hash = || self.subject.state_hash(machine, RegionId::FIRST);
         let state = is_due.then(hash).flatten();
@@ -194,7 +200,7 @@ impl<S: Subject> World<S> {
         self.judge(id)
     }
 
-    fn schedule_in(&mut self, range: Range<Time>, id: StoreId, due: Due) {
+    pub(super) fn schedule_in(&mut self, range: Range<Time>, id: StoreId, due: Due) {
         let delay = draw(&mut self.rng, &range);
         self.schedule(self.now + delay, id, due);
     }

@@ -1,0 +1,222 @@
+//! Snapshots in and out: threads that live for one snapshot each, beside the loop.
+//!
+//! Sending blocks on the network, on the other store's disk and on the bandwidth limit, which all
+//! streams of a node share; so each stream has a thread of its own, as many as the store lets begin.
+//! Receiving happens on the thread of the transport that brings the pieces. Either way the loop only
+//! hears of the end.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::NodeError;
+use super::shared::{Input, Shared};
+use crate::codec::message::PeerMessage;
+use crate::machine::Machine;
+use crate::region::StoreId;
+use crate::snapshot::{Incoming, ReceiveError, SendSnapshot, SnapshotId};
+use crate::transport::{SendError, SnapshotSink};
+
+/// The bandwidth that all snapshots of a node share.
+pub(super) struct Pace {
+    bytes_per_second: u64,
+    state: Mutex<PaceState>,
+    stopped: Condvar,
+}
+
+struct PaceState {
+    /// When the next piece may leave.
+    next: Instant,
+    is_stopped: bool,
+}
+
+impl Pace {
+    pub(super) fn new(bytes_per_second: u64) -> Pace {
+        let state = Mutex::new(PaceState { next: Instant::now(), is_stopped: false });
+        Pace { bytes_per_second: bytes_per_second.max(1), state, stopped: Condvar::new() }
+    }
+
+    /// Waits until a piece of so many bytes may leave. Whether it may: not once the node stops.
+    fn wait(&self, bytes: usize) -> bool {
+        let mut state = self.state.lock();
+        let at = state.next.max(Instant::now());
+        state.next = at + self.time_of(bytes as u64);
+        while !state.is_stopped && Instant::now() < at {
+            let _ = self.stopped.wait_until(&mut state, at);
+        }
+        !state.is_stopped
+    }
+
+    /// What so many bytes take.
+    fn time_of(&self, bytes: u64) -> Duration {
+        Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / self.bytes_per_second)
+    }
+
+    /// Nothing leaves any more.
+    pub(super) fn stop(&self) {
+        self.state.lock().is_stopped = true;
+        self.stopped.notify_all();
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.state.lock().is_stopped
+    }
+}
+
+/// Tells the loop how a stream ended, whatever happens to its thread.
+struct Report<M: Machine> {
+    shared: Arc<Shared<M>>,
+    id: SnapshotId,
+    arrived: bool,
+}
+
+impl<M: Machine> Drop for Report<M> {
+    fn drop(&mut self) {
+        self.shared.tell(Input::SnapshotSent(self.id, self.arrived));
+    }
+}
+
+/// Sends a snapshot on a thread of its own.
+pub(super) fn send<M: Machine>(shared: &Arc<Shared<M>>, send: SendSnapshot) {
+    let report = Report { shared: Arc::clone(shared), id: send.id(), arrived: false };
+    let thread = std::thread::Builder::new().name(format!("s{}-snapshot", shared.store.0));
+    let spawned = thread.spawn(move || {
+        // All of it, so that it is dropped here.
+        let mut report = report;
+        let SnapshotId { region, peer, last } = report.id;
+        let began = Instant::now();
+        match stream(&report.shared, send) {
+            Ok(bytes) => {
+                report.arrived = true;
+                let took = began.elapsed().as_millis();
+                log::info!("{region:?} snapshot {last} to {peer:?}: {bytes} bytes in {took} ms");
+            }
+            Err(why) => log::warn!("{region:?} snapshot {last} to {peer:?} failed: {why}"),
+        }
+    });
+    if let Err(error) = spawned {
+        // The report was dropped with what the thread was to do.
+        log::warn!("no thread to send a snapshot: {error}");
+    }
+}
+
+/// Sends all pieces, and waits for the answer. Returns how many bytes they were.
+fn stream<M: Machine>(shared: &Shared<M>, send: SendSnapshot) -> Result<u64, SendError> {
+    let mut stream = shared.transport.snapshot(send.to, send.message)?;
+    let (mut bytes, mut crc) = (0, crc32fast::Hasher::new());
+    let mut broken = SendError::Unreachable;
+    let written = send.source.write(&mut |piece| {
+        if !shared.pace.wait(piece.len()) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        bytes += piece.len() as u64;
+        crc.update(piece);
+        shared.counts.snapshot_bytes_sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        stream.piece(piece).map_err(|why| {
+            broken = why;
+            io::Error::other(why)
+        })
+    });
+    written.map_err(|_| broken)?;
+    stream.finish(bytes, crc.finalize())?;
+    Ok(bytes)
+}
+
+/// Snapshots received at a time; more are refused, and their senders try again.
+const RECEIVING_MAX: usize = 16;
+
+/// Puts the pieces of a snapshot into a file, and tells the loop when it is whole.
+struct Sink<M: Machine> {
+    shared: Arc<Shared<M>>,
+    from: StoreId,
+    /// Taken by the end.
+    incoming: Option<Incoming>,
+}
+
+impl<M: Machine> Drop for Sink<M> {
+    fn drop(&mut self) {
+        // First the file goes, then nobody waits for it any more.
+        self.incoming = None;
+        self.shared.receiving.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Begins to receive a snapshot.
+pub(super) fn receive<M: Machine>(
+    shared: &Arc<Shared<M>>,
+    from: StoreId,
+    message: PeerMessage,
+) -> Result<Box<dyn SnapshotSink>, SendError> {
+    let disk = shared.snapshots.as_ref().ok_or(SendError::Refused)?;
+    let before = shared.receiving.fetch_add(1, Ordering::AcqRel);
+    // From here on the count goes down with it.
+    let mut sink = Box::new(Sink { shared: Arc::clone(shared), from, incoming: None });
+    if before >= RECEIVING_MAX || shared.pace.is_stopped() {
+        return Err(SendError::Full);
+    }
+    sink.incoming = Some(Incoming::begin(disk, message).map_err(|why| sink.failed(why))?);
+    Ok(sink)
+}
+
+impl<M: Machine> Sink<M> {
+    /// Says why, and stops the store if it has to be.
+    fn failed(&self, why: ReceiveError) -> SendError {
+        log::warn!("s{}: a snapshot from {:?}: {why}", self.shared.store.0, self.from);
+        if why.is_fatal() {
+            self.shared.tell(Input::Failed(NodeError::Snapshot(Arc::new(why))));
+        }
+        SendError::Refused
+    }
+}
+
+impl<M: Machine> SnapshotSink for Sink<M> {
+    fn piece(&mut self, bytes: &[u8]) -> Result<(), SendError> {
+        if self.shared.pace.is_stopped() {
+            return Err(SendError::Unreachable);
+        }
+        let Some(incoming) = &mut self.incoming else { return Err(SendError::Refused) };
+        let written = incoming.piece(bytes);
+        written.map_err(|why| self.failed(why))
+    }
+
+    fn finish(mut self: Box<Self>, bytes: u64, crc: u32) -> Result<(), SendError> {
+        if self.shared.pace.is_stopped() {
+            return Err(SendError::Unreachable);
+        }
+        let incoming = self.incoming.take().ok_or(SendError::Refused)?;
+        let received = incoming.finish::<M>(bytes, crc).map_err(|why| self.failed(why))?;
+        self.shared.tell(Input::Snapshot(self.from, received));
+        Ok(())
+    }
+}
+
+/// Waits, for a bounded time, until nothing is written to the store's directory any more.
+pub(super) fn end_receiving<M: Machine>(shared: &Shared<M>) {
+    const GRACE: Duration = Duration::from_secs(1);
+    let deadline = Instant::now() + GRACE;
+    while shared.receiving.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pace_is_shared_and_ends_with_the_node() {
+        let pace = Pace::new(1 << 40);
+        assert!(pace.wait(1 << 10));
+        assert_eq!(Pace::new(1000).time_of(500), Duration::from_millis(500));
+        let slow = Pace::new(1);
+        assert!(slow.wait(3600), "the first one has nothing to wait for");
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| slow.wait(1));
+            slow.stop();
+            assert!(!waits.join().expect("no panic"), "an hour was not waited for");
+        });
+    }
+}

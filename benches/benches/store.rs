@@ -10,6 +10,7 @@ use std::time::Duration;
 use benches::cells::noise;
 use benches::e2e::Stores;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use raftstore::disk::Route;
 use raftstore::node::SyncMode;
 
 const PAYLOAD: usize = 256;
@@ -19,7 +20,7 @@ fn commit(c: &mut Criterion) {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let payload = noise(PAYLOAD, 1);
     for (name, sync) in [("writer", SyncMode::Writer), ("inline", SyncMode::Inline)] {
-        let mut stores = Stores::start(Some(&dir.path().join(name)), sync);
+        let mut stores = Stores::start(Some((&dir.path().join(name), Route::DEFAULT)), sync);
         for window in [1, 64, 512] {
             group.throughput(Throughput::ElementsAndBytes {
                 elements: window as u64,

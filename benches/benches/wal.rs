@@ -16,7 +16,9 @@ const PAYLOAD: usize = 256;
 fn append(c: &mut Criterion) {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let mut logs = Vec::new();
-    for (name, route) in [("written", Route::Written), ("mapped", Route::Mapped)] {
+    let routes =
+        [("written", Route::Written), ("mapped", Route::Mapped), ("direct", Route::Direct)];
+    for (name, route) in routes {
         for groups in [1, 100] {
             let name = format!("{name}/g{groups}");
             let dir = dir.path().join(name.replace('/', "-"));

@@ -97,6 +97,11 @@ impl Latencies {
         self.0.push(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
     }
 
+    /// Adds others.
+    pub fn extend(&mut self, other: Latencies) {
+        self.0.extend(other.0);
+    }
+
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> u64 {

@@ -38,13 +38,15 @@ struct Subject {
     /// As it is called in figures.
     name: &'static str,
     sync: SyncMode,
-    is_durable: bool,
+    /// By which route the log is written; none if it is in memory.
+    route: Option<Route>,
 }
 
-const SUBJECTS: [Subject; 3] = [
-    Subject { name: "raftkv", sync: SyncMode::Writer, is_durable: true },
-    Subject { name: "raftkv-inline", sync: SyncMode::Inline, is_durable: true },
-    Subject { name: "raftkv-nodisk", sync: SyncMode::Writer, is_durable: false },
+const SUBJECTS: [Subject; 4] = [
+    Subject { name: "raftkv", sync: SyncMode::Writer, route: Some(Route::DEFAULT) },
+    Subject { name: "raftkv-written", sync: SyncMode::Writer, route: Some(Route::Written) },
+    Subject { name: "raftkv-inline", sync: SyncMode::Inline, route: Some(Route::DEFAULT) },
+    Subject { name: "raftkv-nodisk", sync: SyncMode::Writer, route: None },
 ];
 
 /// What a client hears of its writes.
@@ -153,7 +155,7 @@ impl Stores {
     /// # Panics
     /// If they don't start, or the first is not elected.
     #[must_use]
-    pub fn start(dir: Option<&Path>, sync: SyncMode) -> Stores {
+    pub fn start(dir: Option<(&Path, Route)>, sync: SyncMode) -> Stores {
         let network = Network::new();
         let start = |store: StoreId| {
             let log = dir.map_or_else(OpenLog::in_memory, |dir| open_log(dir, store));
@@ -259,9 +261,9 @@ impl Stores {
 }
 
 /// The log of a new store below `dir`.
-fn open_log(dir: &Path, store: StoreId) -> OpenLog {
+fn open_log((dir, route): (&Path, Route), store: StoreId) -> OpenLog {
     let path = dir.join(format!("store{}", store.0));
-    let disk = DirDisk::open(path, Route::default()).expect("a directory can be made");
+    let disk = DirDisk::open(path, route).expect("a directory can be made");
     let identity = Identity { store, cluster: ClusterId(1), generation: store.0 };
     let (wal, recovered) =
         Wal::open(Arc::new(disk), &identity, WalOptions::default()).expect("an empty log opens");
@@ -280,7 +282,7 @@ pub fn run(options: &Options) {
     let time = options.time(0.7);
     let mut cells = Vec::new();
     let mut running = Vec::new();
-    for Subject { name, sync, is_durable } in SUBJECTS {
+    for Subject { name, sync, route } in SUBJECTS {
         // One cluster for all rounds of a variant, started at its first use.
         let stores: Rc<RefCell<Option<Stores>>> = Rc::default();
         running.push(Rc::clone(&stores));
@@ -291,7 +293,8 @@ pub fn run(options: &Options) {
                 let bytes = noise(payload, 17);
                 cells.push(Cell::new(format!("e2e/{name}/n3/p{payload}/c{window}"), move || {
                     let mut stores = stores.borrow_mut();
-                    let start = || Stores::start(is_durable.then_some(&dir), sync);
+                    let dir = route.map(|route| (dir.as_path(), route));
+                    let start = || Stores::start(dir, sync);
                     let stores = stores.get_or_insert_with(start);
                     stores.drive(window, &bytes, time / 10);
                     let before = device::bytes_written();
@@ -329,7 +332,7 @@ mod tests {
     #[test]
     fn every_write_is_answered_once() {
         let dir = tempfile::tempdir().unwrap();
-        for dir in [None, Some(dir.path())] {
+        for dir in [None, Some((dir.path(), Route::DEFAULT))] {
             let mut stores = Stores::start(dir, SyncMode::Writer);
             let (writes, _, latencies) = stores.drive(64, &[7; 256], Duration::from_millis(50));
             assert!(writes >= 64 && latencies.count() == writes);

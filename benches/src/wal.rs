@@ -7,14 +7,14 @@
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam_channel::{Sender, bounded};
 use raft::{Entries, Entry, Index, LogId, Run, Term};
 use raftstore::disk::{ClusterId, DirDisk, Identity, Route};
-use raftstore::wal::{GroupRecord, Wal, WalOptions};
+use raftstore::wal::{GroupRecord, PendingSync, Wal, WalOptions};
 use raftstore::{RegionId, StoreId};
 
 use crate::cells::{self, Cell, Figure, Latencies, during, figure, noise};
@@ -25,15 +25,18 @@ const PAYLOAD: usize = 256;
 const TERM: Term = 7;
 /// Groups and entries of each: the workloads.
 const SHAPES: [(u64, usize); 5] = [(1, 1), (1, 16), (1, 256), (100, 1), (100, 16)];
+/// Threads of the cells with several syncs on their way.
+const DEPTH: usize = 4;
 /// The log is compacted during a cell when it has so many bytes: more than the groups of a store
 /// keep, and little enough for any disk.
 const KEPT_BYTES: u64 = 256 << 20;
 
 /// The routes, as they are called in figures. The first is what a store does unless told otherwise.
-const ROUTES: [(&str, Option<Route>); 3] = [
+const ROUTES: [(&str, Option<Route>); 4] = [
     ("raftkv", None),
     ("raftkv-written", Some(Route::Written)),
     ("raftkv-mapped", Some(Route::Mapped)),
+    ("raftkv-direct", Some(Route::Direct)),
 ];
 
 /// Payloads that do not compress, and do not repeat soon.
@@ -173,6 +176,19 @@ pub fn run(options: &Options) {
                 }));
             }
         }
+        // Several syncs on their way, each of what one thread has appended.
+        for (groups, count) in [(1, 1), (1, 16)] {
+            let (log, dir) = (Rc::clone(&log), dir.clone());
+            let cell = format!("wal/{name}/depth{DEPTH}/g{groups}/e{count}/p{PAYLOAD}");
+            cells.push(Cell::new(cell, move || {
+                let mut slot = log.borrow_mut();
+                let create = || Log::create(&dir, route.unwrap_or_default());
+                let (log, figures) =
+                    measure_depth(slot.take().unwrap_or_else(create), (groups, count), time);
+                *slot = Some(log);
+                figures
+            }));
+        }
     }
     cells::run(cells, options.rounds(5), options);
     remove(&dirs);
@@ -219,6 +235,44 @@ fn measure(
     figures
 }
 
+/// So many threads that append in turn and sync at once.
+fn measure_depth(log: Log, (groups, count): (u64, usize), time: Duration) -> (Log, Vec<Figure>) {
+    let log = Mutex::new(log);
+    let latencies = Mutex::new(Latencies::default());
+    let before = device::bytes_written();
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..DEPTH {
+            scope.spawn(|| {
+                let mut own = Latencies::default();
+                while start.elapsed() < time {
+                    let begun = Instant::now();
+                    let mut turn = log.lock().expect("no panic");
+                    turn.append(groups, count);
+                    let pending = turn.wal.begin_sync().expect("begins");
+                    drop(turn);
+                    pending.map(PendingSync::run).transpose().expect("syncs");
+                    own.push(begun.elapsed());
+                }
+                latencies.lock().expect("no panic").extend(own);
+            });
+        }
+    });
+    let seconds = start.elapsed().as_secs_f64();
+    let device = device::bytes_written() - before;
+    let (mut log, latencies) =
+        (log.into_inner().expect("no panic"), latencies.into_inner().expect("no panic"));
+    log.compact();
+    let syncs = latencies.count() as f64;
+    let entries = syncs * (groups * count as u64) as f64;
+    let mut figures = vec![figure("entries_per_s", entries / seconds, "1/s")];
+    figures.push(figure("syncs_per_s", syncs / seconds, "1/s"));
+    figures.extend(latencies.figures());
+    let bytes = entries * PAYLOAD as f64;
+    figures.push(figure("device_bytes_per_byte", device as f64 / bytes, "ratio"));
+    (log, figures)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,6 +287,8 @@ mod tests {
         assert_eq!(synced, ["entries_per_s", "bandwidth", "p50", "p99", "device_bytes_per_byte"]);
         let unsynced = metrics(measure(&mut log, (1, 16), false, time));
         assert_eq!(unsynced, ["entries_per_s", "ns_per_entry"]);
+        let (log, figures) = measure_depth(log, (1, 1), time);
+        assert!(metrics(figures).contains(&"syncs_per_s"));
         assert!(log.last[0] > log.last[1] && log.last[1] == log.last[2]);
         assert_eq!(log.wal.durable(), log.wal.appended());
     }

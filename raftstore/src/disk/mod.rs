@@ -6,17 +6,17 @@
 //!      ┌────────┴────────┐
 //!   DirDisk           SimDisk    a seeded disk that forgets what was not synced
 //!  (a directory,     (crashes, failing operations, a full disk; any image a crash may leave)
-//!   two routes)
+//!   three routes)
 //! ```
 //!
 //! Everything that must survive a crash goes through here, so that the simulator can lose
 //! whatever a real disk may lose. What a disk promises, and all it promises:
 //!
-//! - Bytes written are durable once [`File::sync`] (or [`LogFile::sync`]) on the *same* handle
-//!   has returned. Before, any 512-byte sector may hold its old content, any later one or garbage,
+//! - Bytes written are durable once [`File::sync`] on the *same* handle (or [`Flush::run`] of a log
+//!   file) has returned. Before, any 512-byte sector may hold its old content, any later one or garbage,
 //!   whatever the order of the writes. Garbage does not reach back over bytes that did not change:
 //!   appending to a sector does not endanger what it had. (SQLite calls this powersafe overwrite;
-//!   a device without it needs a route that never writes a sector twice.)
+//!   a device without it needs [`Route::Direct`], which never writes a sector twice.)
 //! - A name created, changed or removed is so for good once [`Disk::sync_dir`] has returned.
 //!   Before, each such operation may be lost without the others.
 //! - A failed sync says nothing about what is durable, and repeating it proves nothing: the kernel
@@ -26,10 +26,14 @@
 //! | file | what |
 //! |---|---|
 //! | [`dir`] | a real directory |
+//! | `append` | its log files, written through the page cache |
+//! | `direct` | its log files, written past it |
 //! | [`sim`] | the simulated disk |
 //! | [`identity`] | whose directory it is, and that only one process uses it |
 
+mod append;
 pub mod dir;
+mod direct;
 pub mod identity;
 pub mod sim;
 #[cfg(test)]
@@ -108,6 +112,17 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// If the operating system refuses; see the module about repeating it.
     fn sync_dir(&self) -> io::Result<()>;
 
+    /// What is appended to a log file must have a multiple of this length: 1, or a block.
+    fn block_bytes(&self) -> u64 {
+        1
+    }
+
+    /// How many flushes of a log may run at a time. Where it is 1, a second one could take the
+    /// news of an error away from the first.
+    fn flushes_max(&self) -> usize {
+        1
+    }
+
     /// A number nobody could have guessed, or in a simulation the next one of its seed.
     fn random(&self) -> u64;
 
@@ -171,20 +186,19 @@ pub trait LogFile: Send + Sync + fmt::Debug {
     fn len(&self) -> u64;
 
     /// Writes `bytes` after what was written before. They can be read at once, and are durable
-    /// after the next [`LogFile::sync`].
+    /// after the next flush and all before it.
     ///
     /// # Errors
     /// If they don't fit or the operating system refuses; a part may have been written, and the
     /// file must not be appended to any more.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
 
-    /// Makes everything appended durable.
-    ///
-    /// # Errors
-    /// If the operating system refuses; see the module about repeating it.
-    fn sync(&self) -> io::Result<()>;
+    /// What has to be done to make durable all that was appended since the last flush was asked
+    /// for. On a disk that allows several at a time ([`Disk::flushes_max`]) it says nothing about
+    /// what earlier ones cover.
+    fn flush(&mut self) -> Box<dyn Flush>;
 
-    /// Says that nothing will be appended any more.
+    /// Says that nothing will be appended any more; all of it must be durable.
     ///
     /// # Errors
     /// If the operating system refuses; the file is as before.
@@ -192,6 +206,15 @@ pub trait LogFile: Send + Sync + fmt::Debug {
 
     /// A way to read what was appended, while more is.
     fn view(&self) -> Arc<dyn LogView>;
+}
+
+/// Appended bytes that are to become durable, on any thread.
+pub trait Flush: Send + Sync + fmt::Debug {
+    /// Makes them durable. To be called once.
+    ///
+    /// # Errors
+    /// If the operating system refuses; see the module about repeating it.
+    fn run(&self) -> io::Result<()>;
 }
 
 /// Reads a log file without copying.
@@ -204,6 +227,12 @@ pub trait LogView: Send + Sync + fmt::Debug {
     /// Those bytes of the file; `None` if there are fewer. They stay as they are for as long as
     /// anybody keeps them, even if the file is removed.
     fn bytes(&self, range: Range<u64>) -> Option<Bytes>;
+
+    /// The bytes from `offset` on, at least up to the end of the append that wrote the one there;
+    /// `None` if there is none.
+    fn after(&self, offset: u64) -> Option<Bytes> {
+        self.bytes(offset..self.len())
+    }
 
     /// Whether anybody keeps bytes of it, so that the file must not be written again.
     fn is_lent(&self) -> bool;

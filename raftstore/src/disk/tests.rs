@@ -8,8 +8,11 @@ use super::*;
 use crate::region::StoreId;
 
 fn disks() -> Vec<(Option<tempfile::TempDir>, Arc<dyn Disk>)> {
-    let mut disks: Vec<(_, Arc<dyn Disk>)> = vec![(None, SimDisk::new(1).mount())];
-    for route in [Route::Written, Route::Mapped] {
+    let direct = SimDisk::new(1);
+    direct.set_direct(true);
+    let mut disks: Vec<(_, Arc<dyn Disk>)> =
+        vec![(None, SimDisk::new(1).mount()), (None, direct.mount())];
+    for route in [Route::Written, Route::Mapped, Route::Direct] {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let disk = DirDisk::open(dir.path().join("a/b"), route).expect("makes it");
         disks.push((Some(dir), Arc::new(disk)));
@@ -50,29 +53,80 @@ fn files_and_names_on_every_disk() {
 #[test]
 fn log_files_on_every_disk() {
     for (_, disk) in disks() {
-        disk.create_log("log", 8192).expect("creates");
+        disk.create_log("log", 16_384).expect("creates");
         let mut log = disk.append_log("log").expect("opens");
         let view = log.view();
-        assert_eq!((log.len(), view.len()), (8192, 0));
+        assert_eq!((log.len(), view.len()), (16_384, 0));
         assert_eq!(view.bytes(0..1), None, "not written yet");
-        log.append(&[1; 5000]).expect("appends");
+        log.append(&[1; 8192]).expect("appends");
         let lent = view.bytes(4000..5000).expect("written");
-        log.append(&[2; 3000]).expect("appends");
-        log.sync().expect("syncs");
-        let error = log.append(&[3; 193]).expect_err("does not fit");
+        log.append(&[2; 4096]).expect("appends");
+        assert_eq!(view.bytes(8191..8193).expect("not durable yet"), [1, 2][..]);
+        assert_eq!(view.after(8192).expect("not durable yet")[..], [2; 4096]);
+        log.flush().run().expect("syncs");
+        let error = log.append(&[3; 8192]).expect_err("does not fit");
         assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
         assert_eq!(lent, [1; 1000][..]);
-        assert_eq!(view.bytes(4999..5001).expect("written"), [1, 2][..]);
-        assert_eq!(view.bytes(7999..8001), None);
+        assert_eq!(view.bytes(8191..8193).expect("written"), [1, 2][..]);
+        assert_eq!(view.bytes(12_287..12_289), None);
         log.seal().expect("seals");
-        assert!(log.append(&[3]).is_err());
+        assert!(log.append(&[3; 4096]).is_err());
         drop(log);
         disk.rename("log", "old").expect("renames");
         let whole = disk.view_log("old").expect("opens");
-        assert_eq!(whole.bytes(0..8192).map(|b| (b[4999], b[5000], b[8191])), Some((1, 2, 0)));
-        assert_eq!(whole.bytes(0..8193), None);
+        let ends = whole.bytes(0..16_384).map(|b| (b[8191], b[8192], b[16_383]));
+        assert_eq!(ends, Some((1, 2, 0)));
+        assert_eq!(whole.bytes(0..16_385), None);
         disk.remove("old").expect("removes");
         assert_eq!(lent, [1; 1000][..], "lent bytes outlive the file's name");
+    }
+}
+
+/// Several writes of one file on their way, landing in another order than they began.
+#[test]
+fn writes_past_the_cache_land_in_any_order() {
+    for (_, disk) in disks().into_iter().filter(|(_, disk)| disk.flushes_max() > 1) {
+        disk.create_log("log", 64 << 10).expect("creates");
+        let mut log = disk.append_log("log").expect("opens");
+        let view = log.view();
+        let content: Vec<u8> = (0..64u32 << 10).map(|at| (at / 512) as u8).collect();
+        let mut flushes = Vec::new();
+        for (n, part) in content.chunks(4096).enumerate() {
+            part.chunks(512).for_each(|block| log.append(block).expect("appends"));
+            flushes.push(log.flush());
+            if n % 3 == 2 {
+                flushes.rotate_left(2);
+                let last = flushes.pop().expect("one of them");
+                last.run().expect("writes");
+            }
+            // In memory, on its way, landed with a gap before it or without: it is all the same.
+            let end = (n + 1) * 4096;
+            assert_eq!(view.bytes(0..end as u64).expect("appended")[..], content[..end]);
+            for at in (0..end).step_by(512) {
+                let rest = view.after(at as u64).expect("appended");
+                assert_eq!(rest[..512], content[at..at + 512]);
+            }
+        }
+        flushes.iter().rev().for_each(|flush| flush.run().expect("writes"));
+        assert!(log.append(&[0; 512]).is_err(), "it is full");
+        log.seal().expect("seals");
+        let file = disk.open("log").expect("opens");
+        let mut read = vec![0; content.len()];
+        file.read_at(0, &mut read).expect("reads");
+        assert_eq!(read, content, "by the other way, too");
+        drop((flushes, log));
+        assert!(!view.is_lent(), "the file may be written again");
+    }
+}
+
+/// A record that is not made of whole blocks would make a block be written twice.
+#[test]
+fn what_is_not_a_whole_block_is_refused() {
+    for (_, disk) in disks().into_iter().filter(|(_, disk)| disk.block_bytes() > 1) {
+        disk.create_log("log", 8192).expect("creates");
+        let mut log = disk.append_log("log").expect("opens");
+        let error = log.append(&[1; 100]).expect_err("refused");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
     }
 }
 

@@ -8,8 +8,8 @@
 //!             │               └──────────────────────────────────┘
 //! ```
 //!
-//! Three threads: the *loop* owns the store, the *log* writer owns the log, *apply* owns the
-//! applier and so the state machine. A fourth makes log segments ahead of use. Each sleeps on a
+//! The threads: the *loop* owns the store, the *log* writers own the log, *apply* owns the applier
+//! and so the state machine. One more makes log segments ahead of use. Each sleeps on a
 //! queue and takes all that has come meanwhile, which is how batches form: while the disk syncs
 //! one, the next gathers. The loop keeps the time itself; ticks that were missed are not made up
 //! for, so a process that was stopped for a while does not wake up to a burst of them.
@@ -21,7 +21,8 @@
 //! find a full inbox are dropped, and where the transport can tell, their sender is told. What
 //! is handed to the applier is limited by the core.
 //!
-//! **Sync.** With [`SyncMode::Writer`] the log thread appends and syncs while the loop goes on.
+//! **Sync.** With [`SyncMode::Writer`] log threads append and sync while the loop goes on: one, or
+//! several if the disk takes several writes at a time ([`Route::Direct`](crate::disk::Route::Direct)).
 //! With [`SyncMode::Inline`] the loop does it itself: two hand-overs less, which a single client
 //! notices, but nothing else happens meanwhile.
 //!
@@ -39,6 +40,7 @@
 
 mod apply;
 mod handle;
+mod node_log;
 mod raft_loop;
 mod shared;
 mod snapshots;
@@ -60,13 +62,14 @@ use crate::transport::Transport;
 use crate::wal::{GroupLog, Wal, WalError};
 
 pub use handle::{NodeHandle, Proposal};
+pub use node_log::{MemoryLog, NodeLog};
 pub use shared::{NodeCounters, Service};
-pub use writer::{MemoryLog, NodeLog};
 
 /// Who writes and syncs the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SyncMode {
-    /// A thread of its own: the highest throughput.
+    /// Threads of their own: the highest throughput. A log in memory, which nobody has to wait
+    /// for, is left to the loop.
     #[default]
     Writer,
     /// The loop: the fewest hand-overs, so the lowest latency of a single client.
@@ -82,6 +85,9 @@ pub struct NodeConfig {
     pub tick: Duration,
     /// Who writes and syncs the log.
     pub sync: SyncMode,
+    /// Syncs of the log at a time, if the disk takes several. More raise throughput as long as the
+    /// disk has room for them, and take a thread each.
+    pub syncs_max: usize,
     /// Commands and reads of clients that wait for their answer; more are refused with
     /// [`Refusal::Busy`](crate::Refusal::Busy). May be overrun by what arrives within one round.
     pub requests_max: usize,
@@ -107,6 +113,7 @@ impl NodeConfig {
             store,
             tick: Duration::from_millis(50),
             sync: SyncMode::default(),
+            syncs_max: 4,
             requests_max: 64 << 10,
             requests_bytes_max: 256 << 20,
             messages_bytes_max: 256 << 20,

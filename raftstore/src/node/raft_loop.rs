@@ -232,11 +232,11 @@ impl<M: Machine> RaftLoop<M> {
                 self.write_backlog()?;
             }
             // With nothing to write and nothing before it, there is nothing to wait for.
-            Writer::Thread(_) if !batch.has_record() && self.store.batches_in_flight() == 1 => {
+            Writer::Threads(..) if !batch.has_record() && self.store.batches_in_flight() == 1 => {
                 self.store.persisted(batch.synced());
             }
-            Writer::Thread(writer) => {
-                // If the thread has ended, why is on its way; nothing is acknowledged meanwhile.
+            Writer::Threads(writer, _) => {
+                // If the threads have ended, why is on its way; nothing is acknowledged meanwhile.
                 let _ = writer.queue.push(batch);
             }
         }

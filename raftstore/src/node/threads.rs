@@ -7,10 +7,11 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Instant;
 
 use super::apply::{self, Work};
+use super::node_log::NodeLog;
 use super::raft_loop::RaftLoop;
 use super::shared::{Input, Shared};
 use super::snapshots;
-use super::writer::{self, Backlog, NodeLog};
+use super::writer::{self, Backlog, Desk};
 use super::{NodeConfig, NodeError, SyncMode};
 use crate::applier::Applier;
 use crate::batch::Batch;
@@ -18,26 +19,40 @@ use crate::machine::{Machine, Refusal};
 use crate::store::Store;
 use crate::transport::queue::Queue;
 
-/// A thread and the queue it lives on: closing the queue ends it.
+/// A thread, or several, and the queue they live on: closing the queue ends them.
 pub(super) struct Worker<T> {
     pub(super) queue: Arc<Queue<T>>,
-    thread: JoinHandle<()>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl<T: Send + 'static> Worker<T> {
     fn spawn(name: String, run: impl FnOnce(&Queue<T>) + Send + 'static) -> io::Result<Worker<T>> {
         // What may queue is bounded by whoever pushes.
         let queue = Arc::new(Queue::new([0, 0]));
-        let own = Arc::clone(&queue);
-        let thread = Builder::new().name(name).spawn(move || run(&own))?;
-        Ok(Worker { queue, thread })
+        let mut worker = Worker { queue, threads: Vec::new() };
+        worker.add(name, run)?;
+        Ok(worker)
     }
 
-    /// Lets the thread do what is queued, and waits for its end.
+    /// One thread more. If it cannot be had, those there are end by themselves.
+    fn add(
+        &mut self,
+        name: String,
+        run: impl FnOnce(&Queue<T>) + Send + 'static,
+    ) -> io::Result<()> {
+        let own = Arc::clone(&self.queue);
+        let spawned = Builder::new().name(name).spawn(move || run(&own));
+        self.threads.push(spawned.inspect_err(|_| self.queue.close())?);
+        Ok(())
+    }
+
+    /// Lets the threads do what is queued, and waits for their end.
     fn end(self) {
         self.queue.close();
-        // If it panicked, that was told by its alarm.
-        let _ = self.thread.join();
+        for thread in self.threads {
+            // If it panicked, that was told by its alarm.
+            let _ = thread.join();
+        }
     }
 }
 
@@ -45,8 +60,8 @@ impl<T: Send + 'static> Worker<T> {
 pub(super) enum Writer {
     /// The loop.
     Inline(NodeLog, Backlog),
-    /// The log thread.
-    Thread(Worker<Batch>),
+    /// The log's threads.
+    Threads(Worker<Batch>, Arc<Desk>),
 }
 
 /// The threads beside the loop.
@@ -91,16 +106,24 @@ pub(super) fn spawn<M: Machine>(
         let alarm = alarm("apply");
         Worker::spawn(name("apply"), move |queue| apply::run(applier, queue, &alarm.shared))?
     };
-    let writer = match config.sync {
-        SyncMode::Inline => Writer::Inline(log, Backlog::default()),
-        SyncMode::Writer => {
-            let alarm = alarm("log");
-            Writer::Thread(Worker::spawn(name("log"), move |queue| {
-                if let Err(error) = writer::run(log, queue, &alarm.shared) {
+    let threads = log.syncs_max().min(config.syncs_max);
+    let writer = if config.sync == SyncMode::Inline || threads == 0 {
+        Writer::Inline(log, Backlog::default())
+    } else {
+        let desk = Arc::new(Desk::new(log));
+        let run = || {
+            let (alarm, desk) = (alarm("log"), Arc::clone(&desk));
+            move |queue: &Queue<Batch>| {
+                if let Err(error) = desk.run(queue, &alarm.shared) {
                     alarm.shared.tell(Input::Failed(error));
                 }
-            })?)
+            }
+        };
+        let mut worker = Worker::spawn(name("log"), run())?;
+        for _ in 1..threads {
+            worker.add(name("log"), run())?;
         }
+        Writer::Threads(worker, desk)
     };
     let thread = Builder::new().name(name("loop"));
     let workers = Workers { writer, prepare, apply };
@@ -138,10 +161,15 @@ fn end<M: Machine>(
     shared.transport.stop();
     snapshots::end_receiving(&shared);
     let Workers { writer, prepare, apply } = raft_loop.into_workers();
+    let mut ended = None;
     match writer {
         Writer::Inline(log, _) if outcome.is_ok() => outcome = log.close().map_err(NodeError::from),
         Writer::Inline(..) => {}
-        Writer::Thread(worker) => worker.end(),
+        Writer::Threads(worker, desk) => {
+            worker.end();
+            // What the threads have told at their end comes before this.
+            ended = Arc::into_inner(desk);
+        }
     }
     if let Some(worker) = prepare {
         worker.end();
@@ -155,6 +183,9 @@ fn end<M: Machine>(
             Input::Failed(error) => outcome = outcome.and(Err(error)),
             input => input.refuse(&Refusal::ShuttingDown),
         }
+    }
+    if let Some(desk) = ended.filter(|_| outcome.is_ok()) {
+        outcome = desk.close().map_err(NodeError::from);
     }
     if outcome.is_ok() {
         log::info!("{:?} stopped", shared.store);

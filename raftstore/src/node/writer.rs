@@ -1,143 +1,31 @@
-//! The log of a node, and the thread that writes it.
+//! Writing the log: in threads of their own, or in the loop.
 //!
-//! Group commit: all batches that queued while the last sync ran are appended, and one sync makes
-//! them durable. They are reported together, in order.
+//! ```text
+//!  queue ─► [ desk: append, begin a sync ] ─► [ run it ] ─► [ reports: in order ] ─► loop
+//!             one thread at a time            several         one thread at a time
+//! ```
+//!
+//! Group commit: a thread takes all batches that have queued, appends them, and one sync makes
+//! them durable. While it runs, the next thread does the same with what has come meanwhile, if the
+//! log allows several syncs at a time; else there is one thread. Whoever's sync has landed reports
+//! all batches that are durable by now, which are none as long as an earlier sync is on its way.
 
-use std::collections::BTreeMap;
-use std::ops::Range;
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use raft::{Entries, Index, InitialState, MemStorage, Snapshot, Storage, StorageError};
 
 use super::NodeError;
+use super::node_log::NodeLog;
 use super::shared::{Counts, Input, Shared};
 use crate::batch::{Batch, WrittenBatch};
 use crate::machine::Machine;
-use crate::region::RegionId;
-use crate::start::storage_of;
 use crate::transport::queue::{Queue, Woken};
-use crate::wal::{GroupRecord, Preparer, Wal, WalError};
+use crate::wal::{Lsn, PendingSync, Preparer, WalError};
 
-/// Where a node keeps its log.
-#[derive(Debug)]
-pub enum NodeLog {
-    /// On disk.
-    Wal(Box<Wal>),
-    /// In memory, for measuring everything but the disk.
-    Memory(MemoryLog),
-}
-
-/// A log of which nothing survives.
-#[derive(Clone, Debug, Default)]
-pub struct MemoryLog(Arc<Mutex<BTreeMap<RegionId, MemStorage>>>);
-
-/// Gives each core its view of the log.
-pub(super) type StorageOf = Box<dyn FnMut(RegionId, InitialState) -> Box<dyn Storage + Send>>;
-
-impl NodeLog {
-    pub(super) fn storage(&self) -> StorageOf {
-        match self {
-            NodeLog::Wal(wal) => Box::new(storage_of(wal.reader())),
-            NodeLog::Memory(log) => {
-                let log = log.clone();
-                Box::new(move |region, initial| Box::new(MemoryView(log.group(region), initial)))
-            }
-        }
-    }
-
-    /// Makes segments ahead of use; `None` if there are none.
-    pub(super) fn preparer(&self) -> Option<Preparer> {
-        match self {
-            NodeLog::Wal(wal) => Some(wal.preparer()),
-            NodeLog::Memory(_) => None,
-        }
-    }
-
-    fn append(&mut self, groups: &[GroupRecord<'_>]) -> Result<(), WalError> {
-        match self {
-            NodeLog::Wal(wal) => wal.append(groups).map(|_| ()),
-            NodeLog::Memory(log) => {
-                groups.iter().for_each(|record| log.append(record));
-                Ok(())
-            }
-        }
-    }
-
-    /// Makes what was appended durable.
-    fn sync(&mut self, counts: &Counts) -> Result<(), WalError> {
-        if let NodeLog::Wal(wal) = self {
-            wal.sync()?;
-            counts.syncs.fetch_add(1, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    /// Drops what nobody needs. After the batches are reported, so that nobody waits for it.
-    pub(super) fn collect(&mut self, counts: &Counts) -> Result<(), WalError> {
-        let NodeLog::Wal(wal) = self else { return Ok(()) };
-        counts.log_bytes.store(wal.written_bytes(), Ordering::Relaxed);
-        counts.wants_segment.store(wal.is_half_used(), Ordering::Relaxed);
-        loop {
-            match wal.collect() {
-                Ok(true) => {}
-                // What would have to be moved finds no room: for another time.
-                Ok(false) | Err(WalError::Full { .. }) => return Ok(()),
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Makes everything durable for a restart.
-    pub(super) fn close(self) -> Result<(), WalError> {
-        match self {
-            NodeLog::Wal(wal) => wal.close(),
-            NodeLog::Memory(_) => Ok(()),
-        }
-    }
-}
-
-impl MemoryLog {
-    fn group(&self, region: RegionId) -> MemStorage {
-        self.0.lock().entry(region).or_default().clone()
-    }
-
-    fn append(&self, record: &GroupRecord<'_>) {
-        let group = self.group(record.region);
-        if let Some(hard_state) = record.hard_state {
-            group.set_hard_state(hard_state);
-        }
-        if let Some(last) = record.reset {
-            let meta = raft::SnapshotMeta { last, ..raft::SnapshotMeta::default() };
-            // One that is older than the log's start changes nothing.
-            let _ = group.apply_snapshot(Snapshot { meta, ..Snapshot::default() });
-        }
-        group.append(record.entries);
-        if let Some(to) = record.compact {
-            // One that is done already is as good.
-            let _ = group.compact(to.index);
-        }
-    }
-}
-
-/// A group in memory, with the membership that the store knows.
-struct MemoryView(MemStorage, InitialState);
-
-impl Storage for MemoryView {
-    fn initial_state(&self) -> Result<InitialState, StorageError> {
-        Ok(self.1.clone())
-    }
-
-    fn entries(&self, range: Range<Index>, bytes_max: u64) -> Result<Entries, StorageError> {
-        self.0.entries(range, bytes_max)
-    }
-
-    fn snapshot(&self) -> Result<Snapshot, StorageError> {
-        Err(StorageError::SnapshotUnavailable)
-    }
-}
+/// How long a full disk is left alone.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Batches to be written, in order.
 #[derive(Debug, Default)]
@@ -156,16 +44,12 @@ impl Backlog {
         self.batches.is_empty()
     }
 
-    /// Appends all of them, and syncs if one of them needs it; gives them as written.
+    /// Appends all of them.
     ///
     /// # Errors
     /// If the disk is full, the batches stay, and everybody whose promise rests on them waits,
     /// until this is called again and there is room. Any other error is the end of the store.
-    pub(super) fn write(
-        &mut self,
-        log: &mut NodeLog,
-        counts: &Counts,
-    ) -> Result<Vec<WrittenBatch>, WalError> {
+    fn append(&mut self, log: &mut NodeLog, counts: &Counts) -> Result<(), WalError> {
         while let Some(batch) = self.batches.get(self.appended) {
             if batch.has_record() {
                 log.append(&batch.records()).inspect_err(|error| note(error, counts))?;
@@ -176,11 +60,31 @@ impl Backlog {
         if counts.is_disk_full.swap(false, Ordering::Relaxed) {
             log::info!("there is room for the log again");
         }
-        if self.batches.iter().any(Batch::must_sync) {
+        Ok(())
+    }
+
+    /// Takes the batches out, which are appended, and whether one of them needs a sync.
+    fn take(&mut self) -> (Vec<Batch>, bool) {
+        self.appended = 0;
+        let must_sync = self.batches.iter().any(Batch::must_sync);
+        (std::mem::take(&mut self.batches), must_sync)
+    }
+
+    /// Appends all of them, and syncs if one of them needs it; gives them as written.
+    ///
+    /// # Errors
+    /// As [`Backlog::append`].
+    pub(super) fn write(
+        &mut self,
+        log: &mut NodeLog,
+        counts: &Counts,
+    ) -> Result<Vec<WrittenBatch>, WalError> {
+        self.append(log, counts)?;
+        let (batches, must_sync) = self.take();
+        if must_sync {
             log.sync(counts)?;
         }
-        self.appended = 0;
-        Ok(self.batches.drain(..).map(Batch::synced).collect())
+        Ok(batches.into_iter().map(Batch::synced).collect())
     }
 }
 
@@ -192,26 +96,104 @@ fn note(error: &WalError, counts: &Counts) {
     }
 }
 
-/// The log thread: writes batches until the queue is closed, then closes the log.
-pub(super) fn run<M: Machine>(
-    mut log: NodeLog,
-    queue: &Queue<Batch>,
-    shared: &Shared<M>,
-) -> Result<(), NodeError> {
-    const PAUSE: Duration = Duration::from_millis(100);
-    let (mut backlog, counts) = (Backlog::default(), &shared.counts);
-    while queue.take(&mut backlog.batches, None) == Woken::Items {
-        let written = loop {
-            match backlog.write(&mut log, counts) {
-                Ok(written) => break written,
-                Err(WalError::Full { .. }) if !queue.sleep(Instant::now() + PAUSE) => {}
-                Err(error) => return Err(error.into()),
-            }
-        };
-        shared.tell(Input::Written(written));
-        log.collect(counts)?;
+/// What the log's threads share.
+pub(super) struct Desk {
+    /// In the hands of one thread at a time: so batches are appended in the order they came.
+    writing: Mutex<Writing>,
+    reports: Mutex<Reports>,
+}
+
+struct Writing {
+    log: NodeLog,
+    backlog: Backlog,
+}
+
+/// Batches that are appended and not yet reported, in order.
+#[derive(Default)]
+struct Reports {
+    /// With the number of the record that has to be durable first; 0 if they need no sync.
+    waiting: VecDeque<(Lsn, Vec<Batch>)>,
+    durable: Lsn,
+}
+
+impl Desk {
+    pub(super) fn new(log: NodeLog) -> Desk {
+        let writing = Writing { log, backlog: Backlog::default() };
+        Desk { writing: Mutex::new(writing), reports: Mutex::default() }
     }
-    Ok(log.close()?)
+
+    /// Writes batches until the queue is closed. One of the log's threads.
+    pub(super) fn run<M: Machine>(
+        &self,
+        queue: &Queue<Batch>,
+        shared: &Shared<M>,
+    ) -> Result<(), NodeError> {
+        while queue.wait() == Woken::Items {
+            let pending = match self.append(queue, &shared.counts) {
+                // Some other thread has seen why, and tells it.
+                Err(WalError::Poisoned) => return Ok(()),
+                pending => pending?,
+            };
+            let landed = match pending.map(PendingSync::run) {
+                Some(Err(WalError::Poisoned)) => return Ok(()),
+                Some(landed) => landed?,
+                None => Lsn(0),
+            };
+            self.report(landed, shared);
+            // After the batches are reported, so that nobody waits for it.
+            if let Some(mut writing) = self.writing.try_lock() {
+                writing.log.collect(&shared.counts)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends what is queued, and begins to make it durable.
+    fn append(
+        &self,
+        queue: &Queue<Batch>,
+        counts: &Counts,
+    ) -> Result<Option<PendingSync>, WalError> {
+        let mut writing = self.writing.lock();
+        let Writing { log, backlog } = &mut *writing;
+        queue.take_more(&mut backlog.batches);
+        loop {
+            match backlog.append(log, counts) {
+                Ok(()) => break,
+                Err(WalError::Full { .. }) if !queue.sleep(Instant::now() + PAUSE) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let (batches, must_sync) = backlog.take();
+        if batches.is_empty() {
+            return Ok(None);
+        }
+        let pending = if must_sync { log.begin_sync(counts)? } else { None };
+        let needs = if must_sync { log.appended() } else { Lsn(0) };
+        self.reports.lock().waiting.push_back((needs, batches));
+        Ok(pending)
+    }
+
+    /// Reports what is durable now. A batch that needs no sync waits for those before it only.
+    fn report<M: Machine>(&self, landed: Lsn, shared: &Shared<M>) {
+        let mut reports = self.reports.lock();
+        let durable = reports.durable.max(landed);
+        reports.durable = durable;
+        let mut written = Vec::new();
+        while let Some((_, batches)) = reports.waiting.pop_front_if(|(needs, _)| *needs <= durable)
+        {
+            written.extend(batches.into_iter().map(Batch::synced));
+        }
+        if !written.is_empty() {
+            // Under the lock: what lands next is told next.
+            shared.tell(Input::Written(written));
+        }
+    }
+
+    /// Makes everything durable for a restart, when the threads have ended.
+    pub(super) fn close(self) -> Result<(), WalError> {
+        self.writing.into_inner().log.close()
+    }
 }
 
 /// The thread that makes segments ahead of use, each time it is nudged.

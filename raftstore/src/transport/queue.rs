@@ -1,4 +1,4 @@
-//! A queue from many threads to one, bounded by weight, emptied a whole batch at a time.
+//! A queue from many threads to one or few, bounded by weight, emptied a whole batch at a time.
 //!
 //! The loop, the log writer, the applier and the links each sleep on one. A consumer takes all
 //! there is under one lock, so the cost of the lock and of waking up is shared by everything that
@@ -37,7 +37,10 @@ struct State<T> {
     items: Vec<T>,
     weights: [usize; LANES],
     is_closed: bool,
-    is_consumer_asleep: bool,
+    /// Consumers that wait for items.
+    asleep: usize,
+    /// One of them was woken and has not come yet: nobody else need be.
+    is_waking: bool,
 }
 
 /// The queue.
@@ -54,7 +57,8 @@ impl<T> Queue<T> {
             items: Vec::new(),
             weights: [0; LANES],
             is_closed: false,
-            is_consumer_asleep: false,
+            asleep: 0,
+            is_waking: false,
         };
         Queue { state: Mutex::new(state), wake: Condvar::new(), limits }
     }
@@ -82,7 +86,8 @@ impl<T> Queue<T> {
             state.weights[lane] += weight;
         }
         state.items.push(item);
-        let wake = std::mem::take(&mut state.is_consumer_asleep);
+        let wake = state.asleep > 0 && !state.is_waking;
+        state.is_waking |= wake;
         drop(state);
         if wake {
             self.wake.notify_one();
@@ -99,7 +104,7 @@ impl<T> Queue<T> {
             if state.is_closed {
                 return Woken::Closed;
             }
-            state.is_consumer_asleep = true;
+            state.asleep += 1;
             let late = match deadline {
                 Some(deadline) => self.wake.wait_until(&mut state, deadline).timed_out(),
                 None => {
@@ -107,7 +112,8 @@ impl<T> Queue<T> {
                     false
                 }
             };
-            state.is_consumer_asleep = false;
+            state.asleep -= 1;
+            state.is_waking = false;
             if late && state.items.is_empty() && !state.is_closed {
                 return Woken::Timeout;
             }
@@ -115,6 +121,29 @@ impl<T> Queue<T> {
         std::mem::swap(&mut state.items, items);
         state.weights = [0; LANES];
         Woken::Items
+    }
+
+    /// Waits for items, and leaves them where they are. Several threads may, if none of them uses
+    /// [`Queue::take`].
+    pub(crate) fn wait(&self) -> Woken {
+        let mut state = self.state.lock();
+        while state.items.is_empty() {
+            if state.is_closed {
+                return Woken::Closed;
+            }
+            state.asleep += 1;
+            self.wake.wait(&mut state);
+            state.asleep -= 1;
+            state.is_waking = false;
+        }
+        Woken::Items
+    }
+
+    /// Adds what is queued to `items`.
+    pub(crate) fn take_more(&self, items: &mut Vec<T>) {
+        let mut state = self.state.lock();
+        items.append(&mut state.items);
+        state.weights = [0; LANES];
     }
 
     /// Takes nothing on any more; what is queued can still be taken. Wakes the consumer.
@@ -164,6 +193,10 @@ mod tests {
         queue.take(&mut items, None);
         assert_eq!(items, ["large", "a", "b", "always"]);
         assert_eq!(queue.offer("c", 0, 1), Ok(()), "there is room again");
+        assert_eq!(queue.wait(), Woken::Items);
+        queue.take_more(&mut items);
+        assert_eq!(items.last(), Some(&"c"), "it was still there");
+        assert_eq!(queue.offer("d", 0, 2), Ok(()), "and there is room again");
     }
 
     #[test]
@@ -203,5 +236,29 @@ mod tests {
             }
         }
         producers.into_iter().for_each(|p| p.join().expect("no panic"));
+    }
+
+    #[test]
+    fn several_consumers_take_everything_once() {
+        const ITEMS: usize = 50_000;
+        let queue = Arc::new(Queue::new([1, 1]));
+        let consumers: Vec<_> = (0..3)
+            .map(|_| {
+                let queue = Arc::clone(&queue);
+                std::thread::spawn(move || {
+                    let mut items = Vec::new();
+                    while queue.wait() == Woken::Items {
+                        queue.take_more(&mut items);
+                    }
+                    items
+                })
+            })
+            .collect();
+        (0..ITEMS).for_each(|item| queue.push(item).expect("open"));
+        queue.close();
+        let mut all: Vec<usize> =
+            consumers.into_iter().flat_map(|c| c.join().expect("no panic")).collect();
+        all.sort_unstable();
+        assert!(all.into_iter().eq(0..ITEMS));
     }
 }

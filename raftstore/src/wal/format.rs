@@ -13,6 +13,8 @@ use super::error::Damage;
 pub const FORMAT: u32 = 1;
 /// Bytes of a segment's header: one sector, so that a crash leaves all of it or nothing valid.
 pub const HEADER_BYTES: usize = SECTOR_BYTES;
+/// What padding up to a whole block is counted in.
+const PADDING_UNIT: usize = 8;
 /// Bytes of a record's header.
 pub const RECORD_HEADER_BYTES: usize = 40;
 
@@ -20,6 +22,9 @@ const SEGMENT_MAGIC: &[u8; 8] = b"rkvwal\r\n";
 /// At Hamming distance 16 from zero: no few flipped bits turn a record into an end of log.
 const RECORD_MAGIC: u32 = 0xb5c7_2a6d;
 const RECYCLED: u32 = 1;
+const WHOLE_BLOCKS: u32 = 2;
+/// Where the records of a segment start whose records fill whole blocks: at the start of one.
+const WHOLE_BLOCKS_START: usize = 4096;
 
 /// The first sector of a segment. It never changes once the segment has its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +49,8 @@ pub struct SegmentHeader {
     /// Whether the file had another life before, so that what follows the last record may be
     /// anything instead of zeros.
     pub recycled: bool,
+    /// Whether its records begin and end with blocks, so that no block is written twice.
+    pub whole_blocks: bool,
 }
 
 impl SegmentHeader {
@@ -51,7 +58,8 @@ impl SegmentHeader {
     #[must_use]
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut out = [0; HEADER_BYTES];
-        let flags = u32::from(self.recycled) * RECYCLED;
+        let flag = |is_set: bool, flag: u32| if is_set { flag } else { 0 };
+        let flags = flag(self.recycled, RECYCLED) | flag(self.whole_blocks, WHOLE_BLOCKS);
         out[0..8].copy_from_slice(SEGMENT_MAGIC);
         out[8..12].copy_from_slice(&FORMAT.to_le_bytes());
         out[12..16].copy_from_slice(&flags.to_le_bytes());
@@ -80,7 +88,7 @@ impl SegmentHeader {
             return Err(HeaderError::Damaged(Damage::Header));
         }
         let (version, flags) = (u32_at(sector, 8), u32_at(sector, 12));
-        if version != FORMAT || flags & !RECYCLED != 0 {
+        if version != FORMAT || flags & !(RECYCLED | WHOLE_BLOCKS) != 0 {
             return Err(HeaderError::Version(version));
         }
         Ok(SegmentHeader {
@@ -93,7 +101,14 @@ impl SegmentHeader {
             previous_end: u64_at(sector, 64),
             previous_chain: u32_at(sector, 72),
             recycled: flags & RECYCLED != 0,
+            whole_blocks: flags & WHOLE_BLOCKS != 0,
         })
+    }
+
+    /// Where its first record starts.
+    #[must_use]
+    pub fn first_offset(&self) -> usize {
+        if self.whole_blocks { WHOLE_BLOCKS_START } else { HEADER_BYTES }
     }
 
     /// Whether it is a segment of that store.
@@ -170,6 +185,8 @@ pub struct Record {
     pub offset: usize,
     /// Its payload, without the padding.
     pub payload_bytes: usize,
+    /// Bytes it takes, header and padding included.
+    pub bytes: usize,
     /// The chain after it.
     pub chain: u32,
 }
@@ -184,30 +201,33 @@ impl Record {
     /// Where it ends, padding included.
     #[must_use]
     pub fn end(&self) -> usize {
-        self.offset + record_bytes(self.payload_bytes)
+        self.offset + self.bytes
     }
 }
 
-/// How many bytes a record of that payload takes.
+/// How many bytes a record of that payload takes, where it need not fill whole blocks.
 #[must_use]
 pub(crate) const fn record_bytes(payload_bytes: usize) -> usize {
     RECORD_HEADER_BYTES + payload_bytes.next_multiple_of(8)
 }
 
 /// Completes a record in place: `record` has room for the header, then the payload, to which
-/// padding is added. Returns the chain after it.
+/// padding is added, up to a multiple of `block` bytes. Returns the chain after it.
 pub(crate) fn seal_record(
     record: &mut Vec<u8>,
     kind: RecordKind,
     (lsn, watermark): (Lsn, Lsn),
-    offset: usize,
+    (offset, block): (usize, usize),
     before: Before,
 ) -> u32 {
     let payload_bytes = record.len() - RECORD_HEADER_BYTES;
-    record.resize(record_bytes(payload_bytes), 0);
+    let bare = record_bytes(payload_bytes);
+    record.resize(bare.next_multiple_of(block), 0);
+    let padding = ((record.len() - bare) / PADDING_UNIT) as u16;
     record[0..4].copy_from_slice(&RECORD_MAGIC.to_le_bytes());
     record[8..12].copy_from_slice(&(payload_bytes as u32).to_le_bytes());
-    record[12..16].copy_from_slice(&[kind.code(), 0, 0, 0]);
+    record[12..14].copy_from_slice(&[kind.code(), 0]);
+    record[14..16].copy_from_slice(&padding.to_le_bytes());
     record[16..24].copy_from_slice(&lsn.0.to_le_bytes());
     record[24..32].copy_from_slice(&watermark.0.to_le_bytes());
     let check = head_check(&record[8..32], offset, before.seed);
@@ -250,6 +270,8 @@ pub(crate) struct Head {
     lsn: Lsn,
     watermark: Lsn,
     payload_bytes: usize,
+    /// Bytes of the whole record.
+    bytes: usize,
 }
 
 fn head_at(segment: &[u8], offset: usize, seed: u32) -> Result<Head, Damage> {
@@ -263,11 +285,14 @@ fn head_at(segment: &[u8], offset: usize, seed: u32) -> Result<Head, Damage> {
     else {
         return Err(Damage::RecordHeader);
     };
-    if head[13..16] != [0; 3] || head[36..40] != [0; 4] {
+    if head[13] != 0 || head[36..40] != [0; 4] {
         return Err(Damage::RecordHeader);
     }
     let payload_bytes = u32_at(head, 8) as usize;
-    Ok(Head { kind, lsn: Lsn(u64_at(head, 16)), watermark: Lsn(u64_at(head, 24)), payload_bytes })
+    let padding = usize::from(u16::from_le_bytes([head[14], head[15]])) * PADDING_UNIT;
+    let bytes = record_bytes(payload_bytes) + padding;
+    let (lsn, watermark) = (Lsn(u64_at(head, 16)), Lsn(u64_at(head, 24)));
+    Ok(Head { kind, lsn, watermark, payload_bytes, bytes })
 }
 
 /// Reads the records of a segment in order, checking each.
@@ -291,7 +316,7 @@ impl<'a> Records<'a> {
         let before = Before { seed, chain: seed };
         let (next, claimed) = (header.first, header.first.previous());
         let durable = header.watermark;
-        Records { segment, before, offset: HEADER_BYTES, next, claimed, durable }
+        Records { segment, before, offset: header.first_offset(), next, claimed, durable }
     }
 
     /// The next record, or why there is none here. That is not an error by itself: the log ends
@@ -301,7 +326,7 @@ impl<'a> Records<'a> {
     /// What is wrong with the bytes, taken for a record.
     pub fn next_record(&mut self) -> Result<Record, Damage> {
         let head = head_at(self.segment, self.offset, self.before.seed)?;
-        let end = self.offset.saturating_add(record_bytes(head.payload_bytes));
+        let end = self.offset.saturating_add(head.bytes);
         let bytes = self.segment.get(self.offset..end).ok_or(Damage::Short)?;
         if head.lsn != self.next || head.watermark >= head.lsn || head.watermark < self.claimed {
             return Err(Damage::Order);
@@ -310,8 +335,9 @@ impl<'a> Records<'a> {
         if chain != u32_at(bytes, 32) {
             return Err(Damage::Checksum);
         }
-        let Head { kind, lsn, watermark, payload_bytes } = head;
-        let record = Record { kind, lsn, watermark, offset: self.offset, payload_bytes, chain };
+        let Head { kind, lsn, watermark, payload_bytes, bytes } = head;
+        let offset = self.offset;
+        let record = Record { kind, lsn, watermark, offset, payload_bytes, bytes, chain };
         self.offset = end;
         self.before.chain = chain;
         self.next = lsn.next();
@@ -349,14 +375,14 @@ impl<'a> Records<'a> {
     pub fn rest(&self, recycled: bool) -> Rest {
         let mut rest = Rest { end: self.offset, damaged: self.watermark() >= self.next };
         if let Ok(head) = head_at(self.segment, self.offset, self.before.seed) {
-            let end = self.offset.saturating_add(record_bytes(head.payload_bytes));
+            let end = self.offset.saturating_add(head.bytes);
             rest.end = end.min(self.segment.len());
         }
         let mut at = self.offset;
         while let Some(found) = find_magic(self.segment, at) {
             at = found + 8;
             let Ok(head) = head_at(self.segment, found, self.before.seed) else { continue };
-            let end = found.saturating_add(record_bytes(head.payload_bytes));
+            let end = found.saturating_add(head.bytes);
             rest.end = rest.end.max(end.min(self.segment.len()));
             // This life's writer put it there, after a sync had covered the record that is now
             // missing: no crash takes that away.

@@ -1,24 +1,23 @@
 //! Log files in memory: the only unsafe code of the workspace.
 //!
-//! A file is written front to back by one [`Appender`], and read through one [`Mapping`]. `fixed`
-//! divides it: the bytes before are never written again and may be lent out, the bytes behind are
-//! the appender's alone. `fixed` only grows, and only after the bytes it passes are in place; that
-//! is the whole argument for every block below. What the program cannot enforce, the directory
-//! lock has to: no other process writes or shrinks the file.
+//! A file is written front to back by one owner of a [`Map`], and read through one [`Mapping`].
+//! `fixed` divides it: the bytes before are never written again and may be lent out, the bytes
+//! behind are the owner's alone. `fixed` only grows, and only after the bytes it passes are in
+//! place; that is the whole argument for every block below. What the program cannot enforce, the
+//! directory lock has to: no other process writes or shrinks the file.
 #![allow(unsafe_code)]
 
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use memmap2::{MmapOptions, MmapRaw};
 
-use crate::disk::{LogFile, LogView, Route};
+use crate::disk::LogView;
 
 /// Reserves blocks for `len` bytes, so that writing them, by whatever route, can't lack space.
 pub(crate) fn allocate(file: &File, len: u64) -> io::Result<()> {
@@ -60,6 +59,15 @@ impl AsRef<[u8]> for Lent {
     }
 }
 
+fn lend(mapping: &Arc<Mapping>, range: Range<u64>) -> Option<Bytes> {
+    let fixed = mapping.fixed.load(Ordering::Acquire) as u64;
+    if range.start > range.end || range.end > fixed {
+        return None;
+    }
+    let range = range.start as usize..range.end as usize;
+    Some(Bytes::from_owner(Lent { mapping: Arc::clone(mapping), range }))
+}
+
 #[derive(Debug)]
 struct View(Arc<Mapping>);
 
@@ -69,11 +77,7 @@ impl LogView for View {
     }
 
     fn bytes(&self, range: Range<u64>) -> Option<Bytes> {
-        if range.start > range.end || range.end > self.len() {
-            return None;
-        }
-        let range = range.start as usize..range.end as usize;
-        Some(Bytes::from_owner(Lent { mapping: Arc::clone(&self.0), range }))
+        lend(&self.0, range)
     }
 
     fn is_lent(&self) -> bool {
@@ -81,67 +85,76 @@ impl LogView for View {
     }
 }
 
-/// The only writer of a log file.
+/// A file in memory, in the hands of its only writer.
 #[derive(Debug)]
-pub(crate) struct Appender {
-    file: File,
+pub(crate) struct Map {
     mapping: Arc<Mapping>,
-    route: Route,
+    is_writable: bool,
 }
 
-impl Appender {
-    /// Writes `file` from its start; it must have its final length and all its blocks.
-    pub(crate) fn new(file: File, route: Route) -> io::Result<Appender> {
-        let map = match route {
-            Route::Written => MmapOptions::new().map_raw_read_only(&file)?,
-            Route::Mapped => MmapOptions::new().map_raw(&file)?,
-        };
+impl Map {
+    /// Maps `file` with nothing of it fixed; it must have its final length and all its blocks.
+    pub(crate) fn new(file: &File, is_writable: bool) -> io::Result<Map> {
+        let options = MmapOptions::new();
+        let map =
+            if is_writable { options.map_raw(file) } else { options.map_raw_read_only(file) }?;
         let mapping = Arc::new(Mapping { map, fixed: AtomicUsize::new(0) });
-        Ok(Appender { file, mapping, route })
+        Ok(Map { mapping, is_writable })
     }
-}
 
-impl LogFile for Appender {
-    fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.mapping.map.len() as u64
     }
 
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// Up to where it is fixed.
+    pub(crate) fn fixed(&self) -> u64 {
+        self.mapping.fixed.load(Ordering::Acquire) as u64
+    }
+
+    /// Says that everything before `to` is in place, by whatever way it came, and never changes.
+    pub(crate) fn fix(&self, to: u64) {
+        let to = (to as usize).min(self.mapping.map.len());
+        self.mapping.fixed.fetch_max(to, Ordering::Release);
+    }
+
+    /// Stores `bytes` behind what is fixed, and fixes them.
+    pub(crate) fn store(&mut self, bytes: &[u8]) -> io::Result<()> {
         let at = self.mapping.fixed.load(Ordering::Relaxed);
-        if bytes.len() > self.mapping.map.len() - at {
+        if !self.is_writable || bytes.len() > self.mapping.map.len() - at {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        match self.route {
-            Route::Written => self.file.write_all_at(bytes, at as u64)?,
-            Route::Mapped => {
-                // SAFETY: `at` and `bytes.len()` were checked to be within the map.
-                let to = unsafe { self.mapping.map.as_mut_ptr().add(at) };
-                // SAFETY: the map is writable until `seal`, which moves `fixed` to its end; nobody
-                // reads behind `fixed`, `&mut self` excludes another writer, and `bytes` is not in
-                // there, since only bytes before `fixed` are ever lent.
-                unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
-            }
-        }
-        self.mapping.fixed.store(at + bytes.len(), Ordering::Release);
+        // SAFETY: `at` and `bytes.len()` were checked to be within the map.
+        let to = unsafe { self.mapping.map.as_mut_ptr().add(at) };
+        // SAFETY: the map is writable until `seal`, which clears `is_writable`; nobody reads
+        // behind `fixed`, `&mut self` excludes another writer, and `bytes` is not in there, since
+        // only bytes before `fixed` are ever lent.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
+        self.fix((at + bytes.len()) as u64);
         Ok(())
     }
 
-    fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
-    }
-
-    fn seal(&mut self) -> io::Result<()> {
+    /// Fixes all of it, and takes the right to write it away.
+    pub(crate) fn seal(&mut self) -> io::Result<()> {
         let map = &self.mapping.map;
         // SAFETY: the range is exactly one mapping of ours; reading it stays possible, and nobody
-        // writes it any more: `append` is stopped below.
+        // writes it any more: `store` is stopped below.
         match unsafe { libc::mprotect(map.as_mut_ptr().cast(), map.len(), libc::PROT_READ) } {
-            0 => self.mapping.fixed.store(map.len(), Ordering::Release),
+            0 => self.is_writable = false,
             _ => return Err(io::Error::last_os_error()),
         }
+        self.fix(self.len());
         Ok(())
     }
 
-    fn view(&self) -> Arc<dyn LogView> {
+    pub(crate) fn view(&self) -> Arc<dyn LogView> {
         Arc::new(View(Arc::clone(&self.mapping)))
+    }
+
+    pub(crate) fn bytes(&self, range: Range<u64>) -> Option<Bytes> {
+        lend(&self.mapping, range)
+    }
+
+    pub(crate) fn is_lent(&self) -> bool {
+        Arc::strong_count(&self.mapping) > 1
     }
 }

@@ -20,6 +20,13 @@
 //! - Truncating is logical: entries that overwrite older ones say so by their index, and replay
 //!   follows the physical order (W1).
 //!
+//! # Several syncs at a time
+//!
+//! On a disk that allows it ([`crate::disk::Route::Direct`]) further batches are appended and
+//! written while earlier ones are on their way ([`Wal::begin_sync`]). They land in any order and
+//! count in theirs. A crash may leave a later one without an earlier one: the log then ends before
+//! the gap, and as no watermark covers what was behind it, that was torn, not damaged.
+//!
 //! # How a torn tail is told from damage
 //!
 //! A crash can only take what no sync had covered. Every record says up to where the log was
@@ -44,12 +51,13 @@
 //! # Format
 //!
 //! All numbers are little-endian. A segment is a header sector and records, each 8-byte aligned.
+//! On a disk that is written directly, records fill whole blocks, from offset 4096 on.
 //!
 //! | offset | bytes | segment header (512 bytes, written once) |
 //! |---|---|---|
 //! | 0 | 8 | `rkvwal\r\n` |
 //! | 8 | 4 | version, 1 |
-//! | 12 | 4 | flags: 1 the file had another life before |
+//! | 12 | 4 | flags: 1 the file had another life before, 2 records fill whole blocks |
 //! | 16 | 8 | store id |
 //! | 24 | 8 | cluster id |
 //! | 32 | 8 | segment number |
@@ -67,12 +75,13 @@
 //! | 4 | 4 | CRC-32 from the seed over the record's offset (8 bytes) and bytes 8 to 32 |
 //! | 8 | 4 | payload length |
 //! | 12 | 1 | kind: 1 a whole batch, 2 begin, 3 continue, 4 end of one, 5 mark |
-//! | 13 | 3 | zero |
+//! | 13 | 1 | zero |
+//! | 14 | 2 | padding up to a whole block, in units of 8 bytes |
 //! | 16 | 8 | number of the record, consecutive over all segments |
 //! | 24 | 8 | watermark: everything up to this number was durable |
 //! | 32 | 4 | chain: CRC-32 from the chain before (the seed, for the first) over bytes 0 to 32 and 40 to the end |
 //! | 36 | 4 | zero |
-//! | 40 | … | payload, then zeros to a multiple of 8 |
+//! | 40 | … | payload, then zeros to a multiple of 8, then the padding, zeros too |
 //!
 //! | bytes | payload (of all kinds but mark, which has none) |
 //! |---|---|
@@ -107,6 +116,7 @@
 //! | `segment` | file names, and segments made ahead of use |
 //! | `mapping` | log files in memory, all unsafe code |
 //! | `writer` | append and sync |
+//! | `flight` | syncs on their way |
 //! | `recovery` | open |
 //! | `index` | where each group's entries lie |
 //! | `reader` | reading them back |
@@ -115,6 +125,7 @@
 
 mod batch;
 mod error;
+mod flight;
 mod format;
 mod gc;
 mod index;
@@ -130,6 +141,7 @@ use std::fmt;
 
 pub use batch::GroupRecord;
 pub use error::{Damage, ReadError, WalError};
+pub use flight::PendingSync;
 pub use format::{
     FORMAT, HEADER_BYTES, HeaderError, RECORD_HEADER_BYTES, Record, RecordKind, Records, Rest,
     SegmentHeader,

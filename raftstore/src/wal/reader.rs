@@ -125,7 +125,7 @@ impl Collected {
             self.flush();
             (self.term, self.first) = (piece.term, window.start);
         }
-        let rest = view.bytes(u64::from(piece.offset)..view.len());
+        let rest = view.after(u64::from(piece.offset));
         let rest = rest.ok_or(damaged(piece, CodecError::Truncated { what: "log" }))?;
         let limit = &mut |entry: &Entry| {
             let first = self.bytes == 0;

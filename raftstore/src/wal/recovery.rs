@@ -20,9 +20,10 @@ use crate::region::RegionId;
 
 use super::batch::{self, Changes};
 use super::error::{Damage, WalError};
+use super::flight::Flights;
 use super::format::{
-    FORMAT, HEADER_BYTES, HeaderError, RECORD_HEADER_BYTES, Record, RecordKind, Records,
-    SegmentHeader,
+    FORMAT, HeaderError, RECORD_HEADER_BYTES, Record, RecordKind, Records, SegmentHeader,
+    record_bytes,
 };
 use super::index::{GroupLog, LogIndex};
 use super::segment::{
@@ -71,7 +72,7 @@ impl Wal {
     ) -> Result<(Wal, Recovered), WalError> {
         let names = disk.list().map_err(|error| WalError::io("list", "", error))?;
         let mut segments = load(disk.as_ref(), identity, &names)?;
-        let plan = Plan::of(identity, &segments, &options, disk.random())?;
+        let plan = Plan::of(disk.as_ref(), identity, &segments, &options)?;
         let preparer = Preparer::new(
             Arc::clone(&disk),
             options.segment_bytes(),
@@ -87,6 +88,7 @@ impl Wal {
         recovered.torn = plan.torn.clone();
         recovered.groups = index.logs()?;
         let appended = plan.header.watermark;
+        let flights = Flights::new(appended, disk.flushes_max());
         let torn_bytes = plan.torn.map_or(0, |torn| torn.bytes);
         let wal = Wal {
             disk,
@@ -96,7 +98,8 @@ impl Wal {
             index: Arc::new(RwLock::new(index)),
             active,
             appended,
-            durable: appended,
+            begun: appended,
+            flights,
             poisoned: false,
             stats: WalStats { torn_bytes, segments_started: 1, syncs: 1, ..WalStats::default() },
             scratch: Scratch::default(),
@@ -171,6 +174,8 @@ fn ready(disk: &dyn Disk, names: &[String]) -> Result<Ready, WalError> {
 /// How the log goes on: the new segment, and what it starts with.
 struct Plan {
     header: SegmentHeader,
+    /// What its records are multiples of.
+    block: u64,
     /// Records of the last segment that are written again, with their payloads.
     moved: Vec<(Record, Bytes)>,
     /// Whether the new segment takes the last one's place.
@@ -180,11 +185,13 @@ struct Plan {
 
 impl Plan {
     fn of(
+        disk: &dyn Disk,
         identity: &Identity,
         segments: &[Found],
         options: &WalOptions,
-        salt: u64,
     ) -> Result<Plan, WalError> {
+        let (salt, block) = (disk.random(), disk.block_bytes());
+        let whole_blocks = block > 1;
         let Some(last) = segments.last() else {
             let header = SegmentHeader {
                 store: identity.store,
@@ -196,11 +203,14 @@ impl Plan {
                 previous_end: 0,
                 previous_chain: 0,
                 recycled: false,
+                whole_blocks,
             };
-            return Ok(Plan { header, moved: Vec::new(), replaces_last: false, torn: None });
+            let moved = Vec::new();
+            return Ok(Plan { header, block, moved, replaces_last: false, torn: None });
         };
         let tail = Tail::of(last)?;
-        let used = tail.records.last().map_or(HEADER_BYTES, Record::end) - HEADER_BYTES;
+        let start = last.header.first_offset();
+        let used = tail.records.last().map_or(start, Record::end) - start;
         let replaces_last = used as u64 <= options.segment_bytes() / 4;
         let kept = if replaces_last { 0 } else { tail.proven };
         let moved = &tail.records[kept..];
@@ -210,12 +220,13 @@ impl Plan {
             salt,
             watermark: moved.last().map_or(before, |record| record.lsn),
             recycled: false,
+            whole_blocks,
             ..last.header
         };
         if !replaces_last {
             header.segment += 1;
             header.first = before.next();
-            header.previous_end = end.map_or(HEADER_BYTES, Record::end) as u64;
+            header.previous_end = end.map_or(start, Record::end) as u64;
             header.previous_chain = end.map_or(last.header.chain(), |record| record.chain);
         }
         let with_payload = |record: &Record| {
@@ -223,13 +234,14 @@ impl Plan {
             (*record, last.content.slice(payload))
         };
         let moved = moved.iter().map(with_payload).collect();
-        Ok(Plan { header, moved, replaces_last, torn: tail.torn })
+        Ok(Plan { header, block, moved, replaces_last, torn: tail.torn })
     }
 
     /// How long the new segment must be at least.
     fn bytes(&self) -> u64 {
-        let moved = self.moved.iter().map(|(record, _)| (record.end() - record.offset) as u64);
-        HEADER_BYTES as u64 + moved.sum::<u64>()
+        let bytes = |(record, _): &(Record, Bytes)| record_bytes(record.payload_bytes) as u64;
+        let moved = self.moved.iter().map(|moved| bytes(moved).next_multiple_of(self.block));
+        self.header.first_offset() as u64 + moved.sum::<u64>()
     }
 
     fn fill(&self, active: &mut Active) -> std::io::Result<()> {
@@ -355,7 +367,7 @@ impl Replay {
 
     fn record(&mut self, segment: u64, record: &Record, payload: Bytes) -> Result<(), Damage> {
         self.recovered.records += 1;
-        self.recovered.bytes += (record.end() - record.offset) as u64;
+        self.recovered.bytes += record.bytes as u64;
         if record.kind == RecordKind::Mark {
             self.open = None;
             return Ok(());

@@ -28,6 +28,9 @@ pub(crate) const RECYCLED: &str = "wal-recycled.log";
 pub(crate) const RESERVE: &str = "wal-reserve.log";
 /// How long the reserve is at most: it has to take the records no watermark covers, and some.
 const RESERVE_BYTES_MAX: u64 = 1 << 20;
+/// How long a segment is at most that a start has to make because none is ready: little to wait
+/// for, and enough until the next one is there.
+const START_BYTES_MAX: u64 = 8 << 20;
 
 /// The name of the segment with that number.
 #[must_use]
@@ -116,7 +119,7 @@ impl Preparer {
     ) -> Result<T, WalError> {
         // Held all the while, so that nobody makes another file of that name meanwhile.
         let mut ready = self.ready.lock();
-        with(self.spare(&mut ready, bytes)?)
+        with(self.spare(&mut ready, bytes, self.segment_bytes)?)
     }
 
     /// As [`Preparer::take`], but if the disk is full, falls back on the reserve: opening a log
@@ -127,7 +130,8 @@ impl Preparer {
         with: impl FnOnce(Spare) -> Result<T, WalError>,
     ) -> Result<T, WalError> {
         let mut ready = self.ready.lock();
-        let spare = match (self.spare(&mut ready, bytes), ready.reserve) {
+        let usual = self.segment_bytes.min(START_BYTES_MAX);
+        let spare = match (self.spare(&mut ready, bytes, usual), ready.reserve) {
             (Err(WalError::Full { .. }), Some(reserved)) if reserved >= bytes => {
                 ready.reserve = None;
                 Spare { name: RESERVE, bytes: reserved, used: true }
@@ -137,12 +141,13 @@ impl Preparer {
         with(spare)
     }
 
-    fn spare(&self, ready: &mut Ready, bytes: u64) -> Result<Spare, WalError> {
+    /// A file of at least `bytes`; one that has to be made gets the `usual` length if that is more.
+    fn spare(&self, ready: &mut Ready, bytes: u64, usual: u64) -> Result<Spare, WalError> {
         if let Some(fits) = ready.spares.iter().position(|spare| spare.bytes >= bytes) {
             return Ok(ready.spares.remove(fits));
         }
         ready.spares.retain(|spare| spare.name != SPARE);
-        let bytes = bytes.max(self.segment_bytes).next_multiple_of(4096);
+        let bytes = bytes.max(usual).next_multiple_of(4096);
         self.make(SPARE, bytes)?;
         Ok(Spare { name: SPARE, bytes, used: false })
     }

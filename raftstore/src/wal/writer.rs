@@ -9,8 +9,9 @@ use crate::disk::{Disk, Identity, LogFile};
 
 use super::batch::{self, Changes, GroupRecord};
 use super::error::WalError;
+use super::flight::{Flights, PendingSync};
 use super::format::{
-    Before, HEADER_BYTES, RECORD_HEADER_BYTES, RecordKind, SegmentHeader, record_bytes, seal_record,
+    Before, RECORD_HEADER_BYTES, RecordKind, SegmentHeader, record_bytes, seal_record,
 };
 use super::index::LogIndex;
 use super::reader::LogReader;
@@ -27,9 +28,11 @@ pub struct Wal {
     pub(super) active: Active,
     /// Number of the last record appended.
     pub(super) appended: Lsn,
-    /// Number of the last record that is durable.
-    pub(super) durable: Lsn,
-    /// Set by the first failure of a write or a sync, and never cleared.
+    /// Number of the last record that a sync was begun for.
+    pub(super) begun: Lsn,
+    /// Syncs on their way, and what is durable.
+    pub(super) flights: Arc<Flights>,
+    /// Set by the first failure of a write, and never cleared; the flights know of failed syncs.
     pub(super) poisoned: bool,
     pub(super) stats: WalStats,
     pub(super) scratch: Scratch,
@@ -79,6 +82,8 @@ pub(super) struct Active {
     pub(super) before: Before,
     /// Where the next record goes.
     pub(super) at: u64,
+    /// Every record ends at a multiple of this.
+    pub(super) block: u64,
 }
 
 impl fmt::Debug for Wal {
@@ -86,8 +91,8 @@ impl fmt::Debug for Wal {
         f.debug_struct("Wal")
             .field("segment", &self.active.header.segment)
             .field("appended", &self.appended)
-            .field("durable", &self.durable)
-            .field("poisoned", &self.poisoned)
+            .field("durable", &self.durable())
+            .field("poisoned", &self.is_poisoned())
             .finish_non_exhaustive()
     }
 }
@@ -113,7 +118,7 @@ impl Wal {
         Ok(self.appended)
     }
 
-    /// Makes everything appended durable, with one `fdatasync`; none if it is already. Returns the
+    /// Makes everything appended durable, with one sync more; none if it is already. Returns the
     /// number up to which all is durable.
     ///
     /// # Errors
@@ -121,14 +126,32 @@ impl Wal {
     /// last successful sync may or may not survive, so nothing that rests on it may be promised.
     /// It must not be tried again (museum W10).
     pub fn sync(&mut self) -> Result<Lsn, WalError> {
+        // Whoever runs it, it is run below at the latest.
+        drop(self.begin_sync()?);
+        self.flights.land_all()
+    }
+
+    /// Begins to make everything appended durable, to be ended by [`PendingSync::run`] on any
+    /// thread while more is appended; `None` if a sync was begun for all of it already. As many
+    /// as [`Wal::syncs_max`] run at a time, and what is durable grows in order.
+    ///
+    /// # Errors
+    /// [`WalError::Poisoned`] after a failure.
+    pub fn begin_sync(&mut self) -> Result<Option<PendingSync>, WalError> {
         self.check_health()?;
-        if self.durable < self.appended {
-            self.stats.syncs += 1;
-            let synced = self.active.file.sync();
-            self.guard("sync", synced)?;
-            self.durable = self.appended;
+        if self.begun == self.appended {
+            return Ok(None);
         }
-        Ok(self.durable)
+        self.stats.syncs += 1;
+        self.begun = self.appended;
+        let flush = self.active.file.flush();
+        Ok(Some(self.flights.begin(self.begun, self.active.header.segment, flush)))
+    }
+
+    /// How many syncs run at a time: more threads than that only wait for each other.
+    #[must_use]
+    pub fn syncs_max(&self) -> usize {
+        self.disk.flushes_max()
     }
 
     /// Syncs, and notes in the log that everything is durable, so that damage to the last records
@@ -138,7 +161,7 @@ impl Wal {
     /// As [`Wal::sync`].
     pub fn close(mut self) -> Result<(), WalError> {
         self.sync()?;
-        if self.active.room() >= RECORD_HEADER_BYTES as u64 {
+        if self.active.room() >= self.active.padded(RECORD_HEADER_BYTES as u64) {
             self.scratch.record.clear();
             self.scratch.record.resize(RECORD_HEADER_BYTES, 0);
             self.scratch.changes.clear();
@@ -175,13 +198,13 @@ impl Wal {
     /// Number of the last record that is durable.
     #[must_use]
     pub fn durable(&self) -> Lsn {
-        self.durable
+        self.flights.durable()
     }
 
     /// Whether an earlier failure stopped the log.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
-        self.poisoned
+        self.poisoned || self.flights.is_failed()
     }
 
     /// Counters and sizes.
@@ -228,7 +251,7 @@ impl Wal {
     }
 
     pub(super) fn check_health(&self) -> Result<(), WalError> {
-        if self.poisoned { Err(WalError::Poisoned) } else { Ok(()) }
+        if self.is_poisoned() { Err(WalError::Poisoned) } else { Ok(()) }
     }
 
     /// Passes a result on; a failure ends all writing.
@@ -245,7 +268,7 @@ impl Wal {
 
     /// What an empty segment has room for.
     fn room_max(&self) -> usize {
-        self.options.segment_bytes() as usize - HEADER_BYTES
+        self.options.segment_bytes() as usize - self.active.header.first_offset()
     }
 
     /// Writes a batch that was checked, as one record if any segment can hold it.
@@ -281,13 +304,13 @@ impl Wal {
     }
 
     fn make_room(&mut self, bytes: usize) -> Result<(), WalError> {
-        let bytes = bytes as u64;
+        let bytes = self.active.padded(bytes as u64);
         if bytes > self.active.room() { self.roll(bytes) } else { Ok(()) }
     }
 
     /// Writes the encoded record, and only then shows its changes to readers.
     fn write_record(&mut self, kind: RecordKind) -> Result<(), WalError> {
-        let numbers = (self.appended.next(), self.durable);
+        let numbers = (self.appended.next(), self.flights.durable());
         let offset = self.active.at;
         let appended = self.active.append(&mut self.scratch.record, kind, numbers);
         self.guard("append", appended)?;
@@ -315,9 +338,10 @@ impl Wal {
             previous_end: self.active.at,
             previous_chain: self.active.before.chain,
             recycled: false,
+            whole_blocks: self.active.header.whole_blocks,
         };
         let disk = &self.disk;
-        let started = self.preparer.take(HEADER_BYTES as u64 + bytes, |spare| {
+        let started = self.preparer.take(next.first_offset() as u64 + bytes, |spare| {
             Active::start(disk.as_ref(), spare, next, &mut |_| Ok(()))
         });
         let active = match started {
@@ -353,12 +377,14 @@ impl Active {
         let io = |doing| move |error| WalError::io(doing, spare.name, error);
         let file = disk.append_log(spare.name).map_err(io("open"))?;
         let seed = header.chain();
-        let at = HEADER_BYTES as u64;
-        let before = Before { seed, chain: seed };
-        let mut active = Active { header, name, file, before, at };
-        active.file.append(&header.encode()).map_err(io("write header"))?;
+        let at = header.first_offset() as u64;
+        let (before, block) = (Before { seed, chain: seed }, disk.block_bytes());
+        let mut active = Active { header, name, file, before, at, block };
+        let mut start = header.encode().to_vec();
+        start.resize(header.first_offset(), 0);
+        active.file.append(&start).map_err(io("write header"))?;
         fill(&mut active).map_err(io("move records"))?;
-        active.file.sync().map_err(io("sync"))?;
+        active.file.flush().run().map_err(io("sync"))?;
         disk.rename(spare.name, &active.name).map_err(io("rename"))?;
         disk.sync_dir().map_err(|error| WalError::io("sync", "", error))?;
         Ok(active)
@@ -371,7 +397,8 @@ impl Active {
         kind: RecordKind,
         numbers: (Lsn, Lsn),
     ) -> std::io::Result<()> {
-        let chain = seal_record(record, kind, numbers, self.at as usize, self.before);
+        let place = (self.at as usize, self.block as usize);
+        let chain = seal_record(record, kind, numbers, place, self.before);
         self.file.append(record)?;
         self.before.chain = chain;
         self.at += record.len() as u64;
@@ -380,5 +407,10 @@ impl Active {
 
     fn room(&self) -> u64 {
         self.file.len() - self.at
+    }
+
+    /// What a record of `bytes` bytes takes.
+    fn padded(&self, bytes: u64) -> u64 {
+        bytes.next_multiple_of(self.block)
     }
 }

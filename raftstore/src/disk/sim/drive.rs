@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -11,6 +12,9 @@ use super::{Fate, Fault, Moment, Operation, SimDisk, Unsynced};
 use crate::disk::SECTOR_BYTES;
 
 type Sector = [u8; SECTOR_BYTES];
+
+/// All sectors of a file.
+pub(super) const ALL: Range<usize> = 0..usize::MAX;
 
 #[derive(Clone, Default)]
 pub(super) struct Inode {
@@ -44,6 +48,8 @@ pub(super) struct State {
     pub(super) powerless: bool,
     pub(super) capacity: Option<u64>,
     pub(super) owner: Option<String>,
+    /// Whether log files are written past the cache.
+    pub(super) is_direct: bool,
     pub(super) moments: Option<Vec<Moment>>,
 }
 
@@ -62,6 +68,7 @@ impl State {
             powerless: false,
             capacity: None,
             owner: None,
+            is_direct: false,
             moments: None,
         }
     }
@@ -167,17 +174,18 @@ impl State {
         fault.map_or(Ok(()), |fault| Err(error(fault)))
     }
 
-    pub(super) fn sync(&mut self, epoch: u64, inode: u64) -> io::Result<()> {
+    /// Makes sectors of a file durable, as they are now.
+    pub(super) fn sync(&mut self, epoch: u64, inode: u64, sectors: Range<usize>) -> io::Result<()> {
         let name = self.name_of(inode);
         match self.begin(epoch, Operation::Sync, &name)? {
             None => {
-                self.inode(inode).sync();
+                self.inode(inode).sync(&sectors);
                 Ok(())
             }
             Some(Fault::Full) => Err(error(Fault::Full)),
             Some(fault) => {
                 let mut rng = self.rng.fork();
-                self.inode(inode).sync_in_part(&mut rng);
+                self.inode(inode).sync_in_part(&sectors, &mut rng);
                 Err(error(fault))
             }
         }
@@ -253,21 +261,28 @@ impl Inode {
         }
     }
 
-    pub(super) fn sync(&mut self) {
+    pub(super) fn sync(&mut self, sectors: &Range<usize>) {
         self.disk.resize(self.cache.len(), 0);
-        for (sector, versions) in std::mem::take(&mut self.dirty) {
+        for (sector, versions) in self.take_dirty(sectors) {
             if let Some(last) = versions.last() {
                 put_sector(&mut self.disk, sector, last);
             }
         }
     }
 
+    /// The unsynced sectors in that range, which are clean now.
+    fn take_dirty(&mut self, sectors: &Range<usize>) -> BTreeMap<usize, Vec<Sector>> {
+        let mut taken = self.dirty.split_off(&sectors.start);
+        self.dirty.append(&mut taken.split_off(&sectors.end));
+        taken
+    }
+
     /// The sync that fails: each page is written or not, and all are clean afterwards.
-    pub(super) fn sync_in_part(&mut self, rng: &mut fastrand::Rng) {
+    pub(super) fn sync_in_part(&mut self, sectors: &Range<usize>, rng: &mut fastrand::Rng) {
         if rng.bool() {
             self.disk.resize(self.cache.len(), 0);
         }
-        for (sector, versions) in std::mem::take(&mut self.dirty) {
+        for (sector, versions) in self.take_dirty(sectors) {
             if let Some(kept) = rng.usize(..=versions.len()).checked_sub(1) {
                 put_sector(&mut self.disk, sector, &versions[kept]);
             }

@@ -17,11 +17,15 @@
 //!   synced or not (museum P13).
 //! - A failed sync leaves the pages *clean*: some written, some not, all still in the cache, and no
 //!   later sync will write them (ATC'20; museum W10).
+//! - Log files are written through the cache and synced as a whole, or, if the drive is made so
+//!   ([`SimDisk::set_direct`]), by writes past the cache: several may be on their way, each ends by
+//!   itself and makes its own sectors durable, in any order.
 //! - A failed write leaves a part. A full disk fails before it changes anything.
 //!
 //! Everything random comes from the seed, so one seed and one sequence of operations give one
 //! result.
 
+mod direct;
 mod drive;
 mod mount;
 
@@ -188,6 +192,11 @@ impl SimDisk {
     /// Makes what follows depend on `seed`: forks of one drive have the same accidents otherwise.
     pub fn reseed(&self, seed: u64) {
         self.state.lock().rng = fastrand::Rng::with_seed(seed);
+    }
+
+    /// Has log files opened from now on written past the cache, or not.
+    pub fn set_direct(&self, is_direct: bool) {
+        self.state.lock().is_direct = is_direct;
     }
 
     /// How many operations there have been.

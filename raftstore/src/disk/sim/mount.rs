@@ -7,21 +7,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
-use super::drive::NameChange;
+use super::direct::DirectLog;
+use super::drive::{ALL, NameChange};
 use super::{Operation, SimDisk};
-use crate::disk::{Disk, File, Lock, LockError, LogFile, LogView};
+use crate::disk::{Disk, File, Flush, Lock, LockError, LogFile, LogView, SECTOR_BYTES};
 
 /// A store's use of the drive between two crashes.
 #[derive(Clone, Debug)]
 pub(super) struct Mounted {
-    disk: SimDisk,
-    epoch: u64,
+    pub(super) disk: SimDisk,
+    pub(super) epoch: u64,
 }
 
 impl Mounted {
     pub(super) fn new(disk: SimDisk) -> Mounted {
         let epoch = disk.state.lock().epoch;
         Mounted { disk, epoch }
+    }
+
+    fn is_direct(&self) -> bool {
+        self.disk.state.lock().is_direct
     }
 
     fn handle(&self, inode: u64) -> Handle {
@@ -56,7 +61,7 @@ impl Disk for Mounted {
         let mut state = self.disk.state.lock();
         state.begin_whole(self.epoch, Operation::Create, name)?;
         let inode = state.create(name, len)?;
-        let synced = state.sync(self.epoch, inode);
+        let synced = state.sync(self.epoch, inode, ALL);
         if synced.is_err() && !state.powerless {
             state.names.remove(name);
             state.pending.push(NameChange::Remove { name: name.to_owned() });
@@ -69,7 +74,11 @@ impl Disk for Mounted {
         state.check(self.epoch)?;
         let inode = state.find(name)?;
         drop(state);
-        Ok(Box::new(SimLog { handle: self.handle(inode), at: Arc::default() }))
+        let handle = self.handle(inode);
+        if self.is_direct() {
+            return Ok(Box::new(DirectLog::new(handle)));
+        }
+        Ok(Box::new(SimLog { handle, at: Arc::default() }))
     }
 
     fn view_log(&self, name: &str) -> io::Result<Arc<dyn LogView>> {
@@ -106,6 +115,14 @@ impl Disk for Mounted {
         Ok(())
     }
 
+    fn block_bytes(&self) -> u64 {
+        if self.is_direct() { SECTOR_BYTES as u64 } else { 1 }
+    }
+
+    fn flushes_max(&self) -> usize {
+        if self.is_direct() { 4 } else { 1 }
+    }
+
     fn random(&self) -> u64 {
         self.disk.state.lock().rng.u64(..)
     }
@@ -137,9 +154,9 @@ impl Drop for SimLock {
 
 /// An open file.
 #[derive(Clone, Debug)]
-struct Handle {
-    mounted: Mounted,
-    inode: u64,
+pub(super) struct Handle {
+    pub(super) mounted: Mounted,
+    pub(super) inode: u64,
 }
 
 impl File for Handle {
@@ -165,7 +182,7 @@ impl File for Handle {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.mounted.disk.state.lock().sync(self.mounted.epoch, self.inode)
+        self.mounted.disk.state.lock().sync(self.mounted.epoch, self.inode, ALL)
     }
 }
 
@@ -193,8 +210,8 @@ impl LogFile for SimLog {
         Ok(())
     }
 
-    fn sync(&self) -> io::Result<()> {
-        self.handle.sync()
+    fn flush(&mut self) -> Box<dyn Flush> {
+        Box::new(SyncFile(self.handle.clone()))
     }
 
     fn seal(&mut self) -> io::Result<()> {
@@ -204,6 +221,16 @@ impl LogFile for SimLog {
 
     fn view(&self) -> Arc<dyn LogView> {
         Arc::new(self.clone())
+    }
+}
+
+/// A sync of the whole file.
+#[derive(Debug)]
+struct SyncFile(Handle);
+
+impl Flush for SyncFile {
+    fn run(&self) -> io::Result<()> {
+        self.0.sync()
     }
 }
 

@@ -4,7 +4,7 @@ use super::images::{SEGMENT_BYTES, open};
 use super::support::{Model, Step, append, append_one, filled};
 use crate::disk::SimDisk;
 use crate::disk::sim::{Crash, Fate, Fault, Operation};
-use crate::wal::{Wal, WalError};
+use crate::wal::{Lsn, Wal, WalError};
 
 /// What a run on a failing disk did before it stopped.
 struct Stopped {
@@ -56,8 +56,14 @@ fn durable_state(disk: &SimDisk, stopped: &Stopped) -> usize {
     states[0]
 }
 
-fn operations() -> u64 {
-    let disk = SimDisk::new(1);
+fn drive(seed: u64, is_direct: bool) -> SimDisk {
+    let disk = SimDisk::new(seed);
+    disk.set_direct(is_direct);
+    disk
+}
+
+fn operations(is_direct: bool) -> u64 {
+    let disk = drive(1, is_direct);
     let wal = open(disk.mount()).expect("opens").0;
     let before = disk.operations();
     assert!(run(wal).error.is_none());
@@ -68,9 +74,9 @@ fn operations() -> u64 {
 #[test]
 fn w10_each_operation_fails_once() {
     let mut poisoned = 0;
-    for seed in 0..6 {
-        for k in 0..operations() {
-            let disk = SimDisk::new(seed);
+    for (seed, is_direct) in (0..12).map(|n| (n / 2, n % 2 == 1)) {
+        for k in 0..operations(is_direct) {
+            let disk = drive(seed, is_direct);
             let wal = open(disk.mount()).expect("opens").0;
             disk.fail(k, Fault::Error);
             let mut stopped = run(wal);
@@ -88,6 +94,68 @@ fn w10_each_operation_fails_once() {
         }
     }
     assert!(poisoned > 100, "{poisoned}");
+}
+
+/// One of several writes on their way fails: those before it count, those after it never do, not
+/// even if they land (rule 17).
+#[test]
+fn w10_a_failed_write_stops_those_behind_it() {
+    for failing in 0..4 {
+        let disk = drive(failing as u64, true);
+        let mut wal = open(disk.mount()).expect("opens").0;
+        let mut models = vec![Model::default()];
+        let mut pending = Vec::new();
+        for n in 0..4 {
+            let step = Step::append(1, filled(1, 1 + n, 1, 300));
+            let mut next = models[models.len() - 1].clone();
+            append_one(&mut wal, &step).expect("appends");
+            next.apply(&[step]);
+            models.push(next);
+            pending.push(wal.begin_sync().expect("begins").expect("there is something"));
+        }
+        let failed = pending.remove(failing);
+        let after = pending.split_off(failing);
+        let mut synced = 0;
+        for (n, before) in pending.into_iter().enumerate() {
+            synced = n + 1;
+            assert_eq!(before.run().expect("lands"), Lsn(synced as u64));
+        }
+        disk.fail(0, Fault::Error);
+        let error = failed.run().expect_err("fails");
+        assert!(matches!(error, WalError::Io { .. }), "{error}");
+        for pending in after {
+            assert!(matches!(pending.run(), Err(WalError::Poisoned)));
+        }
+        assert_eq!(wal.durable(), Lsn(synced as u64));
+        assert!(wal.is_poisoned() && matches!(wal.begin_sync(), Err(WalError::Poisoned)));
+        let again = append_one(&mut wal, &Step::append(1, filled(1, 5, 1, 1)));
+        assert!(matches!(again, Err(WalError::Poisoned)));
+        disk.crash(Crash::Process);
+        durable_state(&disk, &Stopped { models, synced, error: None, wal });
+    }
+}
+
+/// A sync that was begun and forgotten is still made, by the next one or by a segment's start.
+#[test]
+fn a_forgotten_sync_is_not_lost() {
+    for (is_direct, rolls) in [(false, false), (false, true), (true, false), (true, true)] {
+        let disk = drive(1, is_direct);
+        let mut wal = open(disk.mount()).expect("opens").0;
+        let mut model = Model::default();
+        let mut next = 1;
+        while next <= 3 || (rolls && wal.stats().segments_started == 1) {
+            let step = Step::append(1, filled(1, next, 1, 700));
+            append_one(&mut wal, &step).expect("appends");
+            drop(wal.begin_sync().expect("begins"));
+            model.apply(&[step]);
+            next += 1;
+        }
+        assert_eq!(wal.sync().expect("syncs"), wal.appended());
+        drop(wal);
+        disk.lose_power(&mut |_| Fate::Lost);
+        let (wal, recovered) = open(disk.mount()).expect("opens");
+        model.check(&wal, &recovered);
+    }
 }
 
 /// A sync fails; the kernel takes the pages for clean; the next start reads them all the same.

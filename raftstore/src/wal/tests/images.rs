@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::support::{IDENTITY, Model, Step, append, append_one, filled, small};
 use crate::disk::sim::{Crash, Fate, Moment, Operation, Unsynced};
 use crate::disk::{Disk, SimDisk};
-use crate::wal::{Recovered, Wal, WalError};
+use crate::wal::{Lsn, Recovered, Wal, WalError};
 
 pub(super) const SEGMENT_BYTES: u64 = 8 << 10;
 
@@ -20,6 +20,10 @@ pub(super) const SEGMENT_BYTES: u64 = 8 << 10;
 pub(super) enum Deed {
     Append(Vec<Step>),
     Sync,
+    /// Begins a sync and leaves it on its way.
+    Begin,
+    /// Ends the one with this number among those on their way, modulo how many there are.
+    Land(usize),
     Collect,
     Prepare,
 }
@@ -38,11 +42,15 @@ pub(super) struct Run {
     pub(super) points: Vec<Point>,
 }
 
-/// Runs `deeds` on a new log.
-pub(super) fn record(seed: u64, deeds: &[Deed]) -> Run {
+/// Runs `deeds` on a new log, on a drive whose log files are written directly or not.
+pub(super) fn record(seed: u64, deeds: &[Deed], is_direct: bool) -> Run {
     let disk = SimDisk::new(seed);
+    disk.set_direct(is_direct);
     let mut run = Run { models: vec![Model::default()], points: Vec::new() };
     let mut synced = 0;
+    // The log's last record after each number of batches.
+    let mut ends = vec![Lsn(0)];
+    let mut on_their_way = Vec::new();
     disk.record();
     let mut wal = open(disk.mount()).expect("opens").0;
     run.keep(disk.recorded(), 0..=0);
@@ -55,14 +63,19 @@ pub(super) fn record(seed: u64, deeds: &[Deed]) -> Run {
                 let mut next = run.models[run.models.len() - 1].clone();
                 next.apply(steps);
                 run.models.push(next);
+                ends.push(wal.appended());
             }
-            Deed::Sync => {
-                wal.sync().expect("syncs");
-                synced = run.models.len() - 1;
+            Deed::Sync => drop(wal.sync().expect("syncs")),
+            Deed::Begin => on_their_way.extend(wal.begin_sync().expect("begins")),
+            Deed::Land(n) if !on_their_way.is_empty() => {
+                let n = n % on_their_way.len();
+                on_their_way.remove(n).run().expect("lands");
             }
+            Deed::Land(_) => {}
             Deed::Collect => while wal.collect().expect("collects") {},
             Deed::Prepare => drop(wal.preparer().prepare().expect("prepares")),
         }
+        synced = ends.partition_point(|end| *end <= wal.durable()) - 1;
         let begun = run.models.len() - 1;
         run.keep(disk.recorded(), before..=begun);
     }
@@ -80,7 +93,9 @@ impl Run {
 }
 
 pub(super) fn open(disk: Arc<dyn Disk>) -> Result<(Wal, Recovered), WalError> {
-    Wal::open(disk, &IDENTITY, small(SEGMENT_BYTES))
+    // As much room for records on either kind of drive.
+    let start = if disk.block_bytes() > 1 { 4096 } else { 0 };
+    Wal::open(disk, &IDENTITY, small(SEGMENT_BYTES + start))
 }
 
 /// How many contents each unsynced thing of the disk had.

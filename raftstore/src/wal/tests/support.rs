@@ -33,6 +33,13 @@ impl Place {
         Place::Sim(SimDisk::new(seed))
     }
 
+    /// One that takes several writes at a time.
+    pub(super) fn direct_sim(seed: u64) -> Place {
+        let disk = SimDisk::new(seed);
+        disk.set_direct(true);
+        Place::Sim(disk)
+    }
+
     /// The disk after the last user's end; unsynced data is still in the cache.
     pub(super) fn disk(&self) -> Arc<dyn Disk> {
         match self {
@@ -42,6 +49,15 @@ impl Place {
                 disk.mount()
             }
         }
+    }
+
+    /// Small segments; larger where the header takes a block, or it would be a large part of them.
+    pub(super) fn options(&self) -> WalOptions {
+        let is_direct = match self {
+            Place::Dir(_, route) => *route == Route::Direct,
+            Place::Sim(disk) => disk.mount().block_bytes() > 1,
+        };
+        small(if is_direct { 32 << 10 } else { 16 << 10 })
     }
 
     pub(super) fn open(&self, options: WalOptions) -> (Wal, Recovered) {

@@ -19,7 +19,7 @@ use bytes::Bytes;
 
 use crate::entry::{Entries, Entry, Run};
 use crate::membership::Membership;
-use crate::types::{COUNT_MAX, Index, LogId, NodeId, Snapshot, Term};
+use crate::types::{Index, LogId, NAMED_MAX, NodeId, Snapshot, Term};
 
 /// An envelope and what is in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl Message {
     /// on without looking again (etcd's logSlice.valid, and more).
     pub(crate) fn is_well_formed(&self) -> bool {
         let belongs_to_no_term = matches!(self.body, Body::Propose { .. } | Body::ReadIndex { .. });
-        if self.term >= COUNT_MAX || (self.term == 0 && !belongs_to_no_term) {
+        if self.term >= NAMED_MAX || (self.term == 0 && !belongs_to_no_term) {
             return false;
         }
         match &self.body {
@@ -51,11 +51,11 @@ impl Message {
                 let last = entries.last().unwrap_or(*prev);
                 // Terms do not fall along a log, and none is above the leader's.
                 let rises = prev.term.max(1) <= first_term && last.term <= self.term;
-                follows && rises && last.index < COUNT_MAX
+                follows && rises && last.index < NAMED_MAX
             }
             Body::InstallSnapshot { snapshot } => {
                 let meta = &snapshot.meta;
-                meta.last.index < COUNT_MAX
+                meta.last.index < NAMED_MAX
                     && meta.last.term <= self.term
                     && Membership::from_conf_state(&meta.conf_state).is_some()
             }

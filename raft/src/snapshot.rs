@@ -17,13 +17,15 @@ use crate::types::{NodeId, Snapshot};
 // ---- Leader ----
 
 /// Sends the storage's snapshot to `to`. Says whether it did: not to somebody who does not answer,
-/// and not while the storage is still making one.
+/// and not while the storage is still making one that reaches as far as what is compacted.
 pub(crate) fn send(server: &mut Server, pr: &mut Progress, to: NodeId) -> bool {
     if !pr.recent_active {
         return false;
     }
     let snapshot = match server.log.storage().snapshot() {
-        Ok(snapshot) if snapshot.meta.last.index > 0 => Box::new(snapshot),
+        Ok(snapshot) if snapshot.meta.last.index >= server.log.compacted().index => {
+            Box::new(snapshot)
+        }
         Ok(_) | Err(StorageError::SnapshotUnavailable) => return false,
         // As with entries that cannot be read: the next heartbeat's answer tries again.
         Err(_) => return false,

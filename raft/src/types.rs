@@ -18,6 +18,10 @@ pub type Index = u64;
 /// names a higher one, a peer or a disk, is damaged.
 pub(crate) const COUNT_MAX: u64 = u64::MAX >> 1;
 
+/// What a peer names is below this, so that a server that believed it can go on counting: one that
+/// was brought to the very end would write a term or an entry that it refuses to start with.
+pub(crate) const NAMED_MAX: u64 = COUNT_MAX >> 1;
+
 /// Who a server is within one group. Never zero: "no server" is `None`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(NonZeroU64);

@@ -5,6 +5,7 @@ pub mod clients;
 pub mod cluster;
 pub mod digest;
 pub mod filter;
+pub mod fuzz;
 pub mod generic;
 pub mod linearizability;
 pub mod lists;

@@ -68,6 +68,24 @@ fn a_term_out_of_reach_is_refused() {
     }
 }
 
+/// What `fuzz` found: a server that was brought to the very end of what can be counted wrote a term
+/// with which it refused to start. What it believes is far enough from there.
+#[test]
+fn a_server_counts_on_from_the_highest_number_that_is_believed() {
+    let highest = (u64::MAX >> 2) - 1;
+    for message in [heartbeat(2, 1, highest + 1, 0), vote(2, 1, highest + 1, (9, 9))] {
+        assert_refused(&mut follower(), message, StepError::Malformed);
+    }
+    let mut node = follower();
+    node.ask(install(2, 1, highest, snapshot((highest, highest), voters(&[1]))));
+    node.win();
+    node.raw.propose("on and on".into()).expect("a leader");
+    node.settle();
+    node.restart();
+    assert_eq!(node.raw.term(), highest + 1);
+    assert_eq!(node.raw.last(), LogId::new(highest + 1, highest + 2));
+}
+
 /// Only what clients ask is without a term. An append of no term must not pass for the leader's.
 #[test]
 fn a_message_without_a_term_is_refused() {
@@ -238,6 +256,41 @@ fn a_storage_that_fails_later_is_waited_for() {
     // Nor can it know whether a membership change waits to be applied.
     raw.campaign();
     assert_eq!(raw.role(), RoleKind::Follower);
+}
+
+/// What `fuzz` found: the storage's snapshot ends before what is compacted, so it is of no use: with
+/// it a follower would be thought to have less than it has acknowledged, and lack what is compacted
+/// all the same. It is waited for.
+#[test]
+fn a_snapshot_that_is_too_old_is_waited_for() {
+    let mut leader = server(1, &[1, 2, 3]).log(&[1, 1, 1]).lead();
+    for of in [2, 3] {
+        leader.take(accepted(of, 1, 2, 4));
+    }
+    leader.settle();
+    assert_eq!((leader.raw.commit(), leader.raw.applied_index()), (4, 4));
+    leader.storage.set_snapshot(snapshot((1, 2), voters(&[1, 2, 3])));
+    leader.take(message(3, 1, 2, Body::HeartbeatReply { read: 0, commit: 0 }));
+    leader.raw.compact(4).expect("applied");
+    leader.raw.propose("5".into()).expect("it leads");
+    leader.settle();
+    // 2 was lost sight of, and 4, which precedes what it lacks, is compacted further on.
+    for of in [2, 3] {
+        leader.take(accepted(of, 1, 2, 5));
+    }
+    leader.settle();
+    leader.raw.report_unreachable(id(2));
+    leader.raw.propose("6".into()).expect("it leads");
+    leader.settle();
+    leader.take(accepted(3, 1, 2, 6));
+    leader.settle();
+    leader.raw.compact(6).expect("applied");
+    let sent = leader.ask(heartbeat_reply(2, 1, 2));
+    assert_eq!(sent, [], "the snapshot ends before what 2 has");
+    assert_eq!((leader.progress(2).matched, leader.progress(2).next), (5, 6));
+    leader.storage.set_snapshot(snapshot((2, 6), voters(&[1, 2, 3])));
+    let sent = leader.ask(heartbeat_reply(2, 1, 2));
+    assert!(matches!(sent[..], [Message { body: Body::InstallSnapshot { .. }, .. }]), "{sent:?}");
 }
 
 /// raft-rs: test_new_raft_with_bad_config_errors.

@@ -2,15 +2,29 @@
 //!
 //! | truth | answer | when | asking again |
 //! |---|---|---|---|
-//! | **applied** | `Ok(response)` | the entry at the command's (index, term) was applied, whoever led by then | – |
+//! | **applied** | `Ok(response)` | the entry at the command's (index, term) was applied, whoever led by then; or the same command of the session was applied before | – |
+//! | | [`Error::ResponseForgotten`] | the same command of the session was applied before; its response was too large to keep | – |
 //! | **not applied**, now or later | [`Error::Refused`] | it was never proposed, or its epoch had passed when its entry was applied | safe; elsewhere or later |
 //! | | [`Error::StaleCommand`] | another term's entry was applied at its index, or must be | safe |
 //! | | [`Error::KeyNotInRegion`] | the region does not have the key | safe, of the region that has it |
-//! | **unknown** | [`Error::Unknown`] | nobody will find out here any more: a snapshot overtook it, the deadline passed, the store stops | only what may happen twice |
+//! | | [`Error::NotReadOnly`] | a write was asked for as a query | never helps |
+//! | **unknown** | [`Error::Unknown`] | nobody will find out here any more: a snapshot overtook it, the deadline passed, the store stops | only what may happen twice, or within a [session](crate::Session) |
+//! | | [`Error::SessionExpired`], [`Error::Superseded`] | this try was not applied; what became of an earlier one the session no longer tells | only what may happen twice |
 //!
 //! Losing leadership answers nobody: the command may still be committed by the next leader, and its
-//! entry or another one at its index will tell. (TinyKV's `notify` drops such callbacks or calls
-//! them stale at once, and a client that believes it doubles its increments.)
+//! entry or another one at its index will tell.
+//!
+//! **Beside TinyKV's `notify`.** There a proposal is looked for when its index is applied, and one that
+//! is found with another term is told `ErrRespStaleCommand`, as here. But proposals in front of it are
+//! dropped without an answer, so that their clients run into a timeout of theirs and ask again; a
+//! leader that steps down may tell all of them that they are stale, though the next leader can still
+//! commit them; and a region that stops tells them so, too. All three are "unknown", and a client that
+//! takes them for "not applied" increments twice. Here the queue keeps every proposal until an applied
+//! entry, a snapshot or the end decides it, and says which of the three it was.
+//!
+//! **What a Redis client sees** is the truth's prefix ([`crate::server`]): a reply for applied;
+//! `TRYAGAIN`, `BUSY` or `ERR` for not applied; `UNKNOWN` for unknown; `NOSESSION` and `APPLIED` for
+//! what only sessions can tell.
 
 use bytes::Bytes;
 use raftstore::{Refusal, Region, RegionId, StoreId, Unknown};
@@ -43,16 +57,37 @@ pub enum Error {
     /// Not applied: a write was asked for as a [`crate::Query`], which changes nothing.
     #[error("a request that writes cannot be a query")]
     NotReadOnly,
+    /// Applied before, as the same command of its session; what it gave was too large to be kept.
+    #[error("the command took effect before, and its response was not kept")]
+    ResponseForgotten,
+    /// Not applied now, but it is unknown whether an earlier try of the same command was: its session
+    /// is not known, because too many others were opened since it was last used.
+    #[error("the session has expired, so it is unknown whether an earlier try took effect")]
+    SessionExpired,
+    /// Not applied now, but it is unknown whether an earlier try of the same command was: a later
+    /// command of its session has been carried out.
+    #[error("a later command of the session came first, so it is unknown whether this one did")]
+    Superseded,
     /// It may or may not be applied, now or later.
     #[error("it is unknown whether the command took effect: {0}")]
     Unknown(#[from] Unknown),
 }
 
 impl Error {
-    /// Whether the command may have taken effect, or may yet.
+    /// Whether the command may have taken effect, or may yet. (Of [`Error::ResponseForgotten`] it is
+    /// certain that it has.)
     #[must_use]
     pub fn is_unknown(&self) -> bool {
-        matches!(self, Error::Unknown(_))
+        match self {
+            Error::Unknown(_)
+            | Error::SessionExpired
+            | Error::Superseded
+            | Error::ResponseForgotten => true,
+            Error::Refused(_)
+            | Error::StaleCommand
+            | Error::KeyNotInRegion { .. }
+            | Error::NotReadOnly => false,
+        }
     }
 }
 
@@ -72,6 +107,9 @@ mod tag {
     pub(super) const DEADLINE: u8 = 12;
     pub(super) const LEADER_LOST: u8 = 13;
     pub(super) const NOT_READ_ONLY: u8 = 14;
+    pub(super) const RESPONSE_FORGOTTEN: u8 = 15;
+    pub(super) const SESSION_EXPIRED: u8 = 16;
+    pub(super) const SUPERSEDED: u8 = 17;
 }
 
 /// The bytes of an answer, to send it to whoever forwarded the request: a version byte, a tag, and
@@ -112,6 +150,9 @@ fn put_error(out: &mut Vec<u8>, error: &Error) {
         Error::Refused(refusal) => put_refusal(out, refusal),
         Error::StaleCommand => out.push(tag::STALE_COMMAND),
         Error::NotReadOnly => out.push(tag::NOT_READ_ONLY),
+        Error::ResponseForgotten => out.push(tag::RESPONSE_FORGOTTEN),
+        Error::SessionExpired => out.push(tag::SESSION_EXPIRED),
+        Error::Superseded => out.push(tag::SUPERSEDED),
         Error::KeyNotInRegion { key, region } => {
             out.push(tag::KEY_NOT_IN_REGION);
             wire::put_string(out, key);
@@ -181,6 +222,9 @@ fn read_error(tag: u8, from: &mut Reader<'_>) -> Result<Error, Malformed> {
         tag::STORE_SHUTTING_DOWN => Refusal::ShuttingDown.into(),
         tag::STALE_COMMAND => Error::StaleCommand,
         tag::NOT_READ_ONLY => Error::NotReadOnly,
+        tag::RESPONSE_FORGOTTEN => Error::ResponseForgotten,
+        tag::SESSION_EXPIRED => Error::SessionExpired,
+        tag::SUPERSEDED => Error::Superseded,
         tag::KEY_NOT_IN_REGION => {
             let key = from.string(usize::MAX, WHAT)?.to_vec();
             Error::KeyNotInRegion { key, region: Box::new(from.region()?) }
@@ -214,6 +258,9 @@ mod tests {
             Refusal::ShuttingDown.into(),
             Error::StaleCommand,
             Error::NotReadOnly,
+            Error::ResponseForgotten,
+            Error::SessionExpired,
+            Error::Superseded,
             Error::KeyNotInRegion { key: b"k\xff".to_vec(), region: region() },
             Unknown::ShuttingDown.into(),
             Unknown::Overtaken.into(),
@@ -240,8 +287,11 @@ mod tests {
     #[test]
     fn l3_every_error_is_certain_or_says_unknown() {
         for error in every_error() {
-            let unknown = matches!(error, Error::Unknown(_));
-            assert_eq!(error.is_unknown(), unknown);
+            let by_kind = matches!(error, Error::Unknown(_));
+            let of_session = matches!(error, Error::SessionExpired | Error::Superseded);
+            let unknown = by_kind || of_session;
+            let applied = matches!(error, Error::ResponseForgotten);
+            assert_eq!(error.is_unknown(), unknown || applied);
             assert_eq!(error.to_string().contains("unknown"), unknown, "{error}");
         }
     }

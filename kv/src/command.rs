@@ -44,11 +44,17 @@ pub enum Cf {
     Lock,
     /// For the commit records of transactions.
     Write,
+    /// Not for clients: what their sessions have done ([`Session`]). A request that names it cannot be
+    /// encoded.
+    Session,
 }
 
 impl Cf {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Cf; 3] = [Cf::Default, Cf::Lock, Cf::Write];
+    pub const ALL: [Cf; 4] = [Cf::Default, Cf::Lock, Cf::Write, Cf::Session];
+
+    /// Those that requests may name.
+    pub const OF_CLIENTS: [Cf; 3] = [Cf::Default, Cf::Lock, Cf::Write];
 
     /// Its number on the wire and on disk, from 0.
     #[must_use]
@@ -318,26 +324,53 @@ impl<B: AsRef<[u8]>> Op<B> {
 pub struct Request {
     /// What to do.
     pub ops: Vec<Op>,
+    /// So that it is done once, however often it is proposed.
+    pub session: Option<Session>,
+}
+
+/// What makes a request take effect exactly once (T§6.3): a client opens a session, numbers its
+/// commands, and has one of them under way at a time. The state machine remembers the number of the
+/// last one, and what it gave: a command that comes again is answered, not carried out again.
+///
+/// [`crate::client`] does all of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Session {
+    /// Opens a session. There are no operations; the result is one [`OpResult::Integer`], its id.
+    Open,
+    /// A command of a session.
+    Command {
+        /// The session.
+        id: u64,
+        /// Counts its commands, from 1. One with the number of the last is the same again, one with a
+        /// lower number came too late, and is not carried out.
+        sequence: u64,
+    },
 }
 
 impl Request {
     /// A request for `ops`.
     #[must_use]
     pub fn new(ops: Vec<Op>) -> Request {
-        Request { ops }
+        Request { ops, session: None }
+    }
+
+    /// The same, as a command of a session.
+    #[must_use]
+    pub fn within(self, session: Session) -> Request {
+        Request { session: Some(session), ..self }
     }
 
     /// Whether it can change nothing, so that it need not go through the log: a read index and
-    /// a look at the state will do.
+    /// a look at the state will do. (What is to be done once changes its session.)
     #[must_use]
     pub fn is_read_only(&self) -> bool {
-        self.ops.iter().all(Op::is_read_only)
+        self.session.is_none() && self.ops.iter().all(Op::is_read_only)
     }
 }
 
 impl From<Op> for Request {
     fn from(op: Op) -> Request {
-        Request { ops: vec![op] }
+        Request { ops: vec![op], session: None }
     }
 }
 

@@ -321,6 +321,8 @@ fn too_large(why: LimitExceeded) -> Refusal {
         LimitExceeded::Key(bytes) => (bytes, KEY_BYTES_MAX),
         LimitExceeded::Value(bytes) => (bytes, VALUE_BYTES_MAX),
         LimitExceeded::Ops(count) => (count, OPS_MAX),
+        // Nobody should ask for that, and none of it is too little.
+        LimitExceeded::Family => (1, 0),
         LimitExceeded::Request(bytes) => (bytes, REQUEST_BYTES_MAX),
     };
     Refusal::TooLarge { bytes, max }

@@ -8,6 +8,8 @@
 //! | `proposals` | which command waits for which entry |
 //! | [`engine`] | the sorted state, its snapshots, its memory |
 //! | `execute` | what each operation does |
+//! | [`sessions`] | commands that take effect once |
+//! | [`client`] | a client that asks again only when it may |
 //! | `checkpoint`, `snapshot_file`, `blocks` | the state on disk, and which of it a store starts from |
 //! | [`machine`] | what a committed entry does: checks, changes, answers |
 //! | [`resp`], [`limits`] | the protocol clients speak, and what is taken from them |
@@ -21,6 +23,7 @@
 pub mod answer;
 pub mod callback;
 pub mod cli;
+pub mod client;
 pub mod command;
 pub mod engine;
 pub mod forward;
@@ -29,6 +32,7 @@ pub mod machine;
 pub mod members;
 pub mod resp;
 pub mod server;
+pub mod sessions;
 pub mod store;
 
 mod blocks;
@@ -42,5 +46,6 @@ mod wire;
 
 pub use answer::{Answer, Error};
 pub use callback::{Callback, Query};
-pub use command::{Cf, Condition, Op, OpError, OpResult, Request, Response};
+pub use client::Client;
+pub use command::{Cf, Condition, Op, OpError, OpResult, Request, Response, Session};
 pub use machine::{Background, CheckpointOptions, KvMachine, OpenError, RegionSnapshot};

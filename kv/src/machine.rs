@@ -44,6 +44,7 @@ use crate::execute::{self, Reads};
 use crate::hash;
 use crate::proposals::{Fate, Proposals};
 pub use crate::region_snapshot::RegionSnapshot;
+use crate::sessions;
 use crate::snapshot_file;
 
 /// The replicated state machine of one store.
@@ -256,7 +257,8 @@ impl Group {
         };
         let callback = self.proposals.applied(entry.id, decided);
         let (region, wanted) = (&self.region, callback.is_some());
-        let answer = engine.write(region.id, entry.id, |batch| todo.run(region, batch, wanted));
+        let at = entry.id;
+        let answer = engine.write(region.id, at, |batch| todo.run(region, at, batch, wanted));
         if let Some(callback) = callback {
             callback.answer(answer);
         }
@@ -265,28 +267,35 @@ impl Group {
 }
 
 impl Todo<'_> {
-    /// Makes the changes. The response is left empty if nobody `wants` it.
-    fn run(self, region: &Region, batch: &mut dyn Write, wanted: bool) -> Answer {
-        let mut response = Response::default();
+    /// Makes the changes. The response is left empty if nobody `wants` it, now or at a retry.
+    fn run(self, region: &Region, at: LogId, batch: &mut dyn Write, wanted: bool) -> Answer {
         match self {
-            Todo::Nothing => {}
-            Todo::Refuse(error) => return Err(error),
-            Todo::Run(ops) => {
-                let mut reads = Reads::new(region);
-                if wanted {
-                    response.results.reserve_exact(ops.len());
-                }
-                // All of them could be read when the command was judged.
-                for op in ops.flatten() {
-                    let result = execute::run(&op, batch, &mut reads, wanted);
-                    if wanted {
-                        response.results.push(result);
-                    }
-                }
-            }
+            Todo::Nothing => Ok(Response::default()),
+            Todo::Refuse(error) => Err(error),
+            Todo::Run(ops) => match ops.session {
+                None => Ok(carry_out(ops, region, batch, wanted)),
+                Some(session) => sessions::run(session, at.index, region, batch, |batch| {
+                    carry_out(ops, region, batch, true)
+                }),
+            },
         }
-        Ok(response)
     }
+}
+
+/// Carries out operations, all of which could be read when the command was judged.
+fn carry_out(ops: Ops<'_>, region: &Region, batch: &mut dyn Write, wanted: bool) -> Response {
+    let mut response = Response::default();
+    let mut reads = Reads::new(region);
+    if wanted {
+        response.results.reserve_exact(ops.len());
+    }
+    for op in ops.flatten() {
+        let result = execute::run(&op, batch, &mut reads, wanted);
+        if wanted {
+            response.results.push(result);
+        }
+    }
+    response
 }
 
 /// Answers a proposal whose own entry will not be shown to this store.

@@ -101,6 +101,9 @@ impl Run {
     fn new(plan: Plan, cuts: Cuts, cluster: Cluster) -> Run {
         let mut rng = fastrand::Rng::with_seed(plan.seed ^ 0xc1_1e47);
         let mut driver = Driver::new(rng.u64(..), plan.patience, plan.think);
+        if let Some(persistence) = plan.persistence {
+            driver.persist(persistence);
+        }
         let lists = Rc::new(RefCell::new(Lists::new()));
         let shared = Rc::new(RefCell::new(Requests::new()));
         let counter = Rc::new(RefCell::new(Counter::default()));

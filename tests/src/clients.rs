@@ -12,6 +12,7 @@ mod shared;
 
 use std::collections::BTreeMap;
 
+use kv::client::{Attempt, ClientSession, Next};
 use kv::{Answer, Error, Request};
 use raftstore::{Refusal, StoreId, Unknown};
 
@@ -37,6 +38,9 @@ pub trait Client {
 
 struct Slot {
     client: Box<dyn Client>,
+    session: ClientSession,
+    /// What is asked again and again, and until when.
+    attempt: Option<(Attempt, Time)>,
     waits: Option<(Ticket, Time)>,
     /// When to ask next.
     next: Time,
@@ -70,6 +74,10 @@ pub struct Driver {
     patience: Time,
     think: Time,
     requests: Requests,
+    /// For how long a client asks again, if it does.
+    persistence: Option<Time>,
+    /// Nobody begins anything, nor asks again.
+    is_draining: bool,
 }
 
 impl Driver {
@@ -85,13 +93,22 @@ impl Driver {
             patience,
             think,
             requests: Requests::default(),
+            persistence: None,
+            is_draining: false,
         }
+    }
+
+    /// Has clients ask again within a session, as [`kv::client`] does, for as long as that: so what
+    /// they want takes effect exactly once. Otherwise each request is asked once.
+    pub fn persist(&mut self, time: Time) {
+        self.persistence = Some(time);
     }
 
     /// Adds a client.
     pub fn add(&mut self, client: impl Client + 'static) {
         let (client, store) = (Box::new(client), StoreId(1));
-        self.slots.push(Slot { client, waits: None, next: 0, store });
+        let (session, attempt) = (ClientSession::default(), None);
+        self.slots.push(Slot { client, session, attempt, waits: None, next: 0, store });
     }
 
     /// What came of all requests.
@@ -112,8 +129,9 @@ impl Driver {
     /// If a client was told what cannot be true.
     pub fn run_for(&mut self, cluster: &mut Cluster, time: Time) -> Result<(), String> {
         let until = cluster.now() + time;
+        self.is_draining = false;
         while cluster.now() < until {
-            self.ask(cluster);
+            self.ask(cluster)?;
             self.advance(cluster, until)?;
         }
         Ok(())
@@ -125,6 +143,7 @@ impl Driver {
     /// If a client was told what cannot be true.
     pub fn drain(&mut self, cluster: &mut Cluster, time: Time) -> Result<(), String> {
         let until = cluster.now() + time;
+        self.stop_asking(cluster)?;
         while cluster.now() < until && self.unanswered() > 0 {
             self.advance(cluster, until)?;
         }
@@ -137,8 +156,23 @@ impl Driver {
     /// If a client was told what cannot be true.
     pub fn drain_or_idle(&mut self, cluster: &mut Cluster, time: Time) -> Result<(), String> {
         let until = cluster.now() + time;
+        self.stop_asking(cluster)?;
         while cluster.now() < until {
             self.advance(cluster, until)?;
+        }
+        Ok(())
+    }
+
+    /// Those who were about to ask again give up.
+    fn stop_asking(&mut self, cluster: &Cluster) -> Result<(), String> {
+        self.is_draining = true;
+        for number in 0..self.slots.len() {
+            let slot = &mut self.slots[number];
+            if slot.waits.is_none()
+                && let Some((attempt, _)) = slot.attempt.take()
+            {
+                self.answer(cluster, number, &attempt.give_up(false))?;
+            }
         }
         Ok(())
     }
@@ -156,16 +190,18 @@ impl Driver {
         self.tell(cluster)
     }
 
-    fn ask(&mut self, cluster: &mut Cluster) {
+    fn ask(&mut self, cluster: &mut Cluster) -> Result<(), String> {
         for number in 0..self.slots.len() {
             let slot = &mut self.slots[number];
             if slot.waits.is_some() || slot.next > cluster.now() {
                 continue;
             }
-            let Some(request) = slot.client.next() else {
-                slot.next = cluster.now() + self.think.max(1000);
+            if let Some((attempt, _)) = slot.attempt.take_if(|(_, until)| *until <= cluster.now()) {
+                self.answer(cluster, number, &attempt.give_up(false))?;
                 continue;
-            };
+            }
+            let Some(request) = self.next_request(cluster, number) else { continue };
+            let slot = &mut self.slots[number];
             // Reads are answered by any store; which one they ask should not matter.
             if request.is_read_only() {
                 slot.store = any_store(&mut self.rng, cluster);
@@ -175,6 +211,24 @@ impl Driver {
             self.waiting.insert(ticket, number);
             self.requests.asked += 1;
         }
+        Ok(())
+    }
+
+    /// What a client asks now: the same again, or something new.
+    fn next_request(&mut self, cluster: &Cluster, number: usize) -> Option<Request> {
+        let slot = &mut self.slots[number];
+        if slot.attempt.is_none() {
+            let Some(request) = slot.client.next() else {
+                slot.next = cluster.now() + self.think.max(1000);
+                return None;
+            };
+            let Some(persistence) = self.persistence else { return Some(request) };
+            slot.attempt = Some((Attempt::begin(request), cluster.now() + persistence));
+        }
+        let (attempt, _) = slot.attempt.as_mut()?;
+        let request = attempt.request(&slot.session);
+        attempt.asked(&mut slot.session);
+        Some(request)
     }
 
     fn tell(&mut self, cluster: &mut Cluster) -> Result<(), String> {
@@ -207,21 +261,46 @@ impl Driver {
     ) -> Result<(), String> {
         let slot = &mut self.slots[number];
         slot.waits = None;
-        slot.next = cluster.now() + self.rng.u64(..=self.think);
-        match answer {
-            Ok(_) => self.requests.done += 1,
-            Err(why) => {
-                let count = &mut self.requests;
-                *(if why.is_unknown() { &mut count.unknown } else { &mut count.refused }) += 1;
-                slot.store = match why {
-                    Error::Refused(Refusal::NotLeader { leader: Some(leader) }) => *leader,
-                    _ => any_store(&mut self.rng, cluster),
-                };
-                // Somebody who is refused at once does not ask again at once.
-                slot.next = slot.next.max(cluster.now() + self.rng.u64(1000..20_000));
+        let Some((mut attempt, until)) = slot.attempt.take() else {
+            return self.answer(cluster, number, answer);
+        };
+        match attempt.told(&mut slot.session, answer.clone()) {
+            Next::Answered(answer) => self.answer(cluster, number, &answer),
+            Next::Again(_) if self.is_draining => {
+                self.answer(cluster, number, &attempt.give_up(false))
+            }
+            Next::Again(_) => {
+                slot.attempt = Some((attempt, until));
+                self.go_elsewhere(cluster, number, answer);
+                Ok(())
             }
         }
-        slot.client.told(answer).map_err(|why| format!("client {number}: {why}"))
+    }
+
+    /// Whom to ask next, and when.
+    fn go_elsewhere(&mut self, cluster: &Cluster, number: usize, answer: &Answer) {
+        let slot = &mut self.slots[number];
+        let Err(why) = answer else { return };
+        slot.store = match why {
+            Error::Refused(Refusal::NotLeader { leader: Some(leader) }) => *leader,
+            _ => any_store(&mut self.rng, cluster),
+        };
+        // Somebody who is refused at once does not ask again at once.
+        slot.next = slot.next.max(cluster.now() + self.rng.u64(1000..20_000));
+    }
+
+    /// A client is told what came of its request.
+    fn answer(&mut self, cluster: &Cluster, number: usize, answer: &Answer) -> Result<(), String> {
+        self.slots[number].next = cluster.now() + self.rng.u64(..=self.think);
+        let count = &mut self.requests;
+        match answer {
+            Ok(_) => count.done += 1,
+            Err(why) if why.is_unknown() => count.unknown += 1,
+            Err(_) => count.refused += 1,
+        }
+        self.go_elsewhere(cluster, number, answer);
+        let told = self.slots[number].client.told(answer);
+        told.map_err(|why| format!("client {number}: {why}"))
     }
 }
 

@@ -39,6 +39,9 @@ pub struct Generic {
     pub round: Time,
     /// From one partition to the next.
     pub era: Time,
+    /// Clients ask again within sessions, so that what they want takes effect once; else they ask
+    /// once, and repeat only what may be done twice.
+    pub exactly_once: bool,
     /// All choices follow from it.
     pub seed: u64,
 }
@@ -56,6 +59,7 @@ impl Generic {
             rounds: 3,
             round: ms(1000),
             era: ms(120),
+            exactly_once: false,
             seed,
         }
     }
@@ -107,6 +111,9 @@ impl Running {
     fn new(options: Generic) -> Running {
         let mut rng = fastrand::Rng::with_seed(options.seed);
         let mut driver = Driver::new(rng.u64(..), ms(1000), ms(5));
+        if options.exactly_once {
+            driver.persist(ms(10_000));
+        }
         let lists = Rc::new(RefCell::new(Lists::new()));
         let shared = Rc::new(RefCell::new(Requests::new()));
         let mut own = Vec::new();

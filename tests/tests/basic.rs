@@ -239,3 +239,39 @@ fn sim_transfer_leader_3b() {
 fn threads_transfer_leader_3b() {
     threads(transfer_leader_3b);
 }
+
+/// L1: acknowledgements get lost, leaders come and go, all stores end; every addition counts once.
+fn l1_additions_count_once(cluster: &mut Cluster) {
+    let mut client = cluster.client();
+    for n in 1..=12 {
+        let cluster = client.link_mut().cluster();
+        match n % 4 {
+            0 => {
+                let leader = cluster.wait_leader();
+                cluster.add_filter(Drop(Which::kind(Kind::AppendReply).to(leader).times(9)));
+            }
+            1 => {
+                let leader = cluster.wait_leader();
+                cluster.isolate(leader);
+            }
+            2 => cluster.heal(),
+            _ => {
+                cluster.stores().into_iter().for_each(|store| cluster.crash_server(store));
+                cluster.stores().into_iter().for_each(|store| cluster.start_server(store));
+            }
+        }
+        assert_eq!(client.add("n", 1), Ok(Some(n)));
+    }
+    cluster.heal();
+    cluster.must_get("n", "12");
+}
+
+#[test]
+fn sim_l1_additions_count_once() {
+    sim(20, l1_additions_count_once);
+}
+
+#[test]
+fn threads_l1_additions_count_once() {
+    threads(l1_additions_count_once);
+}

@@ -69,6 +69,14 @@ fn sim_persist_partition_unreliable_2b() {
     sim(|seed| Generic { unreliable: true, partitions: true, crash, ..base(seed + 1000) });
 }
 
+/// The same, by clients that ask again within sessions.
+#[test]
+fn sim_persist_partition_unreliable_exactly_once_2b() {
+    let crash = Some(Stop::PowerLoss);
+    let base = |seed| Generic { clients: 5, crash, exactly_once: true, ..Generic::new(seed) };
+    sim(|seed| Generic { unreliable: true, partitions: true, ..base(seed + 2000) });
+}
+
 #[test]
 fn threads_basic_2b() {
     Generic::new(1).run(&mut Cluster::threads(5));

@@ -172,19 +172,19 @@ fn wellformed_nonsense_is_refused() {
         bytes
     };
     let pairs = &[kind::PAIRS, 0, 1, b'a', 0, 1, b'b', 0][..];
-    let good = [&[kind::REGIONS, 0][..], pairs, &[kind::TRAILER, 1, 2, 2, 0, 0]];
+    let good = [&[kind::REGIONS, 0][..], pairs, &[kind::TRAILER, 1, 2, 2, 0, 0, 0]];
     assert!(load(seal(&good)).is_ok());
     let bad: [(usize, &[u8]); 10] = [
         (0, &[kind::REGIONS, 1]),
         (0, &[kind::PAIRS, 0]),
-        (1, &[kind::PAIRS, 3, 1, b'a', 0, 1, b'b', 0]),
+        (1, &[kind::PAIRS, 4, 1, b'a', 0, 1, b'b', 0]),
         (1, &[kind::PAIRS, 0, 1, b'b', 0, 1, b'a', 0]),
         (1, &[kind::PAIRS, 0, 1, b'a', 0, 1, b'a', 0]),
         (1, &[kind::PAIRS, 0, 1, b'a', 0, 9, b'b', 0]),
         (1, &[9, 0, 1, b'a', 0, 1, b'b', 0]),
-        (2, &[kind::TRAILER, 2, 2, 2, 0, 0]),
-        (2, &[kind::TRAILER, 1, 3, 2, 0, 0]),
-        (2, &[kind::TRAILER, 1, 2, 1, 1, 0]),
+        (2, &[kind::TRAILER, 2, 2, 2, 0, 0, 0]),
+        (2, &[kind::TRAILER, 1, 3, 2, 0, 0, 0]),
+        (2, &[kind::TRAILER, 1, 2, 1, 1, 0, 0]),
     ];
     for (at, block) in bad {
         let mut blocks = good;

@@ -2,7 +2,8 @@
 //!
 //! | request | | operation | |
 //! |---|---|---|---|
-//! | byte | version, 1 | byte | what: the number in `tag` |
+//! | byte | version: 1, or 2 with a session | byte | what: the number in `tag` |
+//! | | version 2: byte 0 to open one, or 1, then id and sequence as numbers | | |
 //! | number | count of operations | byte | column family: 0 default, 1 lock, 2 write |
 //! | … | the operations | … | its fields, in the order they are declared in |
 //!
@@ -17,13 +18,16 @@ use bytes::Bytes;
 
 use super::{
     Cf, Condition, KEY_BYTES_MAX, OPS_MAX, Op, OpError, OpResult, REQUEST_BYTES_MAX, Request,
-    Response, VALUE_BYTES_MAX,
+    Response, Session, VALUE_BYTES_MAX,
 };
 pub use crate::wire::Malformed;
 use crate::wire::{self, Reader};
 
-/// Version of the encoding of requests, responses and errors.
+/// Version of the encoding of requests without a session, of responses and of errors.
 pub const VERSION: u8 = 1;
+
+/// Version of the encoding of requests with a session.
+pub const SESSION_VERSION: u8 = 2;
 
 /// The numbers of the operations, and of the results in another list.
 mod tag {
@@ -63,6 +67,9 @@ pub enum LimitExceeded {
     /// The count of operations.
     #[error("{0} operations are more than {OPS_MAX}")]
     Ops(usize),
+    /// An operation on [`Cf::Session`].
+    #[error("sessions are not for clients to read or write")]
+    Family,
     /// The whole.
     #[error("a request of {0} bytes is larger than {REQUEST_BYTES_MAX}")]
     Request(usize),
@@ -78,7 +85,15 @@ impl Request {
             return Err(LimitExceeded::Ops(self.ops.len()));
         }
         let mut out = Vec::with_capacity(64 + self.payload_bytes());
-        out.push(VERSION);
+        match self.session {
+            None => out.push(VERSION),
+            Some(Session::Open) => out.extend_from_slice(&[SESSION_VERSION, 0]),
+            Some(Session::Command { id, sequence }) => {
+                out.extend_from_slice(&[SESSION_VERSION, 1]);
+                wire::put_number(&mut out, id);
+                wire::put_number(&mut out, sequence);
+            }
+        }
         wire::put_number(&mut out, self.ops.len() as u64);
         for op in &self.ops {
             check(op)?;
@@ -96,7 +111,7 @@ impl Request {
     /// If they are not a request, of this version, within the limits.
     pub fn decode(bytes: &Bytes) -> Result<Request, Malformed> {
         let ops = Ops::read(bytes)?;
-        let mut request = Request { ops: Vec::with_capacity(ops.len()) };
+        let mut request = Request { ops: Vec::with_capacity(ops.len()), session: ops.session };
         for op in ops {
             request.ops.push(owned(&op?, bytes));
         }
@@ -124,6 +139,9 @@ impl Request {
 }
 
 fn check(op: &Op) -> Result<(), LimitExceeded> {
+    if op.cf() == Cf::Session {
+        return Err(LimitExceeded::Family);
+    }
     let key = |key: &Bytes| match key.len() {
         ..=KEY_BYTES_MAX => Ok(()),
         len => Err(LimitExceeded::Key(len)),
@@ -212,6 +230,8 @@ fn put_op(out: &mut Vec<u8>, op: &Op) {
 pub(crate) struct Ops<'a> {
     reader: Reader<'a>,
     left: usize,
+    /// Of the request.
+    pub(crate) session: Option<Session>,
 }
 
 impl<'a> Ops<'a> {
@@ -221,14 +241,22 @@ impl<'a> Ops<'a> {
             return Err(Malformed { what: "request: too large" });
         }
         let mut reader = Reader::new(bytes);
-        if reader.byte("request: version")? != VERSION {
-            return Err(Malformed { what: "request: version" });
-        }
+        let session = match reader.byte("request: version")? {
+            VERSION => None,
+            SESSION_VERSION => Some(match reader.flag("request: session")? {
+                false => Session::Open,
+                true => {
+                    let id = reader.number("request: session")?;
+                    Session::Command { id, sequence: reader.number("request: sequence")? }
+                }
+            }),
+            _ => return Err(Malformed { what: "request: version" }),
+        };
         let left = reader.count(3, "request: count of operations")?;
         if left > OPS_MAX {
             return Err(Malformed { what: "request: count of operations" });
         }
-        let ops = Ops { reader, left };
+        let ops = Ops { reader, left, session };
         if left == 0 {
             ops.reader.end("request: end")?;
         }

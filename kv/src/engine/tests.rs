@@ -17,7 +17,7 @@ fn engine() -> MemEngine {
 /// The slow twin: whole copies.
 #[derive(Clone, Default, PartialEq, Debug)]
 struct Model {
-    families: [BTreeMap<Vec<u8>, Vec<u8>>; 3],
+    families: [BTreeMap<Vec<u8>, Vec<u8>>; Cf::ALL.len()],
     applied: LogId,
 }
 

@@ -26,7 +26,7 @@ impl Fixture {
 
     fn run(&mut self, ops: Vec<Op>) -> Vec<OpResult> {
         self.index += 1;
-        let bytes = Request { ops }.encode().expect("within the limits");
+        let bytes = Request::new(ops).encode().expect("within the limits");
         let region = &self.region;
         self.engine.write(RegionId::FIRST, LogId::new(1, self.index), |batch| {
             let mut reads = Reads::new(region);

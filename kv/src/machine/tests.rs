@@ -20,7 +20,7 @@ struct Fixture {
 }
 
 fn envelope(epoch: Epoch, ops: Vec<Op>) -> Bytes {
-    let body = Request { ops }.encode().expect("within the limits");
+    let body = Request::new(ops).encode().expect("within the limits");
     encode(ID, epoch, CommandKind::Application, &body)
 }
 
@@ -57,7 +57,7 @@ impl Fixture {
 
     fn query(&mut self, ops: Vec<Op>) -> Answer {
         let (callback, receiver) = Callback::pair();
-        self.machine.read(ID, vec![Query::new(EPOCH, Request { ops }, callback)]);
+        self.machine.read(ID, vec![Query::new(EPOCH, Request::new(ops), callback)]);
         receiver.try_recv().expect("answered at once")
     }
 

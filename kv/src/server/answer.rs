@@ -194,6 +194,8 @@ pub(crate) fn error_text(error: &Error, is_write: bool) -> String {
             format!("TRYAGAIN {error}; nothing was done")
         }
         Error::NotReadOnly => format!("ERR {error}"),
+        Error::ResponseForgotten => format!("APPLIED {error}"),
+        Error::SessionExpired | Error::Superseded => format!("NOSESSION {error}"),
         Error::Unknown(why) if is_write => {
             format!("UNKNOWN {why}; the command may or may not take effect")
         }

@@ -20,7 +20,7 @@
 use bytes::Bytes;
 
 use crate::answer::{Answer, Error};
-use crate::command::{Op, OpError, OpResult, Request, Response};
+use crate::command::{Op, OpError, OpResult, Request, Response, Session};
 use crate::limits;
 use crate::resp::{Output, Version};
 use crate::server::answer::{self, Shape};
@@ -59,6 +59,8 @@ enum Step {
     Ready(Bytes),
     /// An answer made of results, by a command that writes or not.
     Answer { shape: Shape, ops: usize, is_write: bool },
+    /// The whole answer, encoded: of a request that was.
+    Encoded,
     /// The list of the answers of so many steps that follow: a transaction.
     Transaction { steps: usize },
 }
@@ -67,6 +69,8 @@ enum Step {
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     ops: Vec<Op>,
+    /// Of the whole request, which is then one command.
+    session: Option<Session>,
     steps: Vec<Step>,
     /// Of the operations, about.
     bytes: usize,
@@ -89,7 +93,7 @@ impl Batch {
     }
 
     pub(crate) fn has_ops(&self) -> bool {
-        !self.ops.is_empty()
+        !self.ops.is_empty() || self.session.is_some()
     }
 
     /// Whether a command must wait until this batch is answered.
@@ -139,6 +143,23 @@ impl Batch {
         self.steps.push(Step::Answer { shape, ops, is_write });
     }
 
+    /// Makes the batch the command of a session. There must be nothing else in it.
+    pub(crate) fn within(&mut self, session: Session) {
+        self.session = Some(session);
+        self.has_writes = true;
+        if session == Session::Open {
+            self.steps.push(Step::Answer { shape: Shape::Integer, ops: 1, is_write: true });
+        }
+    }
+
+    /// Makes the batch a whole request, whose answer is encoded, too.
+    pub(crate) fn call(&mut self, request: Request) {
+        self.ops = request.ops;
+        self.session = request.session;
+        self.has_writes = true;
+        self.steps.push(Step::Encoded);
+    }
+
     /// Adds a transaction; returns what to give to [`Batch::end_transaction`] after its commands.
     pub(crate) fn begin_transaction(&mut self) -> usize {
         self.steps.push(Step::Transaction { steps: 0 });
@@ -156,7 +177,7 @@ impl Batch {
     pub(crate) fn request(&mut self) -> Request {
         let may_be_split = !self.has_writes && self.values > VALUES_BESIDE_WRITES_MAX;
         let ops = if may_be_split { self.ops.clone() } else { std::mem::take(&mut self.ops) };
-        Request::new(ops)
+        Request { ops, session: self.session.take() }
     }
 
     /// Writes the answers. Returns whether some are missing, because all reads together were too
@@ -194,6 +215,10 @@ impl Batch {
                     to.output.writer(to.version).list(*steps);
                     within_transaction = *steps + 1;
                 }
+                Step::Encoded => {
+                    let response = Response { results: results.by_ref().collect() };
+                    to.output.writer(to.version).string(&crate::answer::encode(&Ok(response)));
+                }
                 Step::Answer { shape, ops, .. } => {
                     let own = results.as_slice().get(..*ops).unwrap_or_default();
                     if done > 0 && within_transaction == 0 && self.can_be_split_at(done, own) {
@@ -221,6 +246,10 @@ impl Batch {
             match step {
                 Step::Ready(answer) => to.output.raw(answer),
                 Step::Answer { is_write, .. } => to.error(error, *is_write),
+                Step::Encoded => {
+                    let answer = crate::answer::encode(&Err(error.clone()));
+                    to.output.writer(to.version).string(&answer);
+                }
                 Step::Transaction { steps: count } => {
                     let within = steps.by_ref().take(*count);
                     let writes = |s: &Step| matches!(s, Step::Answer { is_write: true, .. });

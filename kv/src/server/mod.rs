@@ -17,16 +17,27 @@
 //!
 //! Commands of one connection take effect in the order they were sent. Every command is answered
 //! within [`Options::answer_timeout`]. An error begins with one of these words, which do not change;
-//! all but `UNKNOWN` mean that the command had no effect and never will:
+//! all but the last three mean that the command had no effect and never will:
 //!
 //! | prefix | meaning for the client |
 //! |---|---|
 //! | `ERR` | the command is wrong; the same again fails again |
 //! | `TRYAGAIN` | certainly without effect, and not the client's fault: no leader, mostly |
 //! | `BUSY` | certainly without effect: too much is waiting |
-//! | `UNKNOWN` | a write that may or may not have taken effect, or still may |
 //! | `EXECABORT` | a transaction of which some command was refused; nothing was done |
 //! | `NOPROTO` | no such protocol version |
+//! | `UNKNOWN` | a write that may or may not have taken effect, or still may |
+//! | `NOSESSION` | a command of a session that is no longer known, or has gone on: this try had no effect, an earlier one may have had |
+//! | `APPLIED` | a command of a session that took effect before; its answer was too large to be kept |
+//!
+//! # Exactly once
+//!
+//! After `UNKNOWN`, a lost connection or a deadline a client does not know whether its command took
+//! effect, and asking again may do it twice. `SESSION` gives a number, and `ONCE number sequence
+//! command…` carries the command out unless one of the session with that sequence has been carried
+//! out before, on whichever store and by whichever leader; then its answer comes again. Sequences grow
+//! from 1; a client asks with the same one until it is told. `CALL` does the same for the Rust client
+//! ([`crate::client`]), which encodes whole requests.
 
 mod answer;
 pub mod backend;

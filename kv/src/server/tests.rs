@@ -4,6 +4,7 @@ mod client;
 mod commands;
 mod memory;
 mod pipelines;
+mod sessions;
 
 use std::time::Duration;
 

@@ -83,6 +83,8 @@ pub struct Plan {
     pub patience: Time,
     /// How long a client waits before it asks again, at most.
     pub think: Time,
+    /// For how long clients ask for the same again, within sessions; else they ask once.
+    pub persistence: Option<Time>,
     /// Stores that are dead at the end, for good; a minority.
     pub dead: Vec<StoreId>,
 }
@@ -113,6 +115,7 @@ impl Plan {
             reads_percent: rng.u8(10..70),
             patience: ms(rng.u64(50..1500)),
             think: ms(rng.u64(1..15)),
+            persistence: rng.bool().then(|| ms(rng.u64(500..4000))),
             dead: all[..dead].to_vec(),
             options,
         }

@@ -24,12 +24,12 @@
 //! have the run again.
 
 pub mod backend;
+mod faults;
 mod late;
+mod link;
 pub mod patience;
 pub mod sim;
 pub mod threads;
-
-use std::sync::Arc;
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -39,11 +39,11 @@ use raftstore::store::RegionStatus;
 use raftstore::{Refusal, RegionId, StoreId, Unknown};
 
 pub use backend::{Backend, Stop};
+pub use link::ClusterLink;
 pub use patience::Patience;
 pub use sim::SimCluster;
 pub use threads::ThreadCluster;
 
-use crate::filter::{Filter, Partition};
 use crate::sim::{Options, Time, ms};
 
 /// Names a request under way.
@@ -212,8 +212,13 @@ impl Cluster {
 
     /// Asks one store, once, and waits. Answers that nobody waits for any more are dropped.
     pub fn call_command(&mut self, to: StoreId, request: Request) -> Answer {
+        self.call_within(to, request, self.patience.request)
+    }
+
+    /// As [`Cluster::call_command`], for so long.
+    pub fn call_within(&mut self, to: StoreId, request: Request, within: Time) -> Answer {
         let ticket = self.submit(to, request);
-        let answer = self.wait_at_most(self.patience.request, |cluster| {
+        let answer = self.wait_at_most(within, |cluster| {
             std::iter::from_fn(|| cluster.poll()).find(|(of, _)| *of == ticket)
         });
         answer.map_or(Err(Unknown::Deadline.into()), |(_, answer)| answer)
@@ -264,6 +269,11 @@ impl Cluster {
                 Err(why) => assert!(self.now() < deadline, "{request:?} is not answered: {why}"),
             }
         }
+    }
+
+    /// A client that has everything take effect once, in the time of this cluster.
+    pub fn client(&mut self) -> kv::Client<ClusterLink<'_>> {
+        kv::Client::new(ClusterLink::new(self))
     }
 
     fn one(&mut self, op: Op) -> OpResult {
@@ -424,59 +434,6 @@ impl Cluster {
             }
             None
         });
-    }
-
-    // ---- Faults ----
-
-    /// Ends a store's process, without warning.
-    pub fn stop_server(&mut self, store: StoreId) {
-        self.back.stop(store, Stop::Kill);
-    }
-
-    /// Takes a store's power away: of what it had not synced, anything may be left.
-    pub fn crash_server(&mut self, store: StoreId) {
-        self.back.stop(store, Stop::PowerLoss);
-    }
-
-    /// Ends a store's process in that way.
-    pub fn stop_server_by(&mut self, store: StoreId, how: Stop) {
-        self.back.stop(store, how);
-    }
-
-    /// Starts a store that was stopped, from its disk.
-    ///
-    /// # Panics
-    /// If it does not start.
-    pub fn start_server(&mut self, store: StoreId) {
-        let started = self.back.start(store);
-        self.check();
-        assert!(started, "{store:?} does not start");
-    }
-
-    /// The two groups cannot reach each other from now on.
-    pub fn partition(&mut self, one: &[StoreId], other: &[StoreId]) {
-        self.add_filter(Partition { one: one.to_vec(), other: other.to_vec() });
-    }
-
-    /// Nobody reaches `store`, and it reaches nobody.
-    pub fn isolate(&mut self, store: StoreId) {
-        let others: Vec<_> = self.stores().into_iter().filter(|&id| id != store).collect();
-        self.partition(&[store], &others);
-    }
-
-    /// Everybody reaches everybody again: all filters are taken away.
-    pub fn heal(&mut self) {
-        self.back.clear_filters();
-    }
-
-    /// Adds a filter for all messages between stores.
-    pub fn add_filter(&mut self, filter: impl Filter + 'static) {
-        self.back.add_filter(Arc::new(filter));
-    }
-
-    /// Takes all filters away.
-    pub fn clear_filters(&mut self) {
-        self.back.clear_filters();
     }
 }
 

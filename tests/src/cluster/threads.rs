@@ -227,7 +227,7 @@ impl Backend for ThreadCluster {
         let snapshot = self.running.get(&store)?.reader.snapshot();
         snapshot.region(region)?;
         let mut hasher = DefaultHasher::new();
-        for cf in [Cf::Default, Cf::Lock, Cf::Write] {
+        for cf in Cf::ALL {
             snapshot.scan(cf, b"", b"", false, &mut |key, value| {
                 (key, value).hash(&mut hasher);
                 true

@@ -3,6 +3,7 @@
 mod connection;
 mod introspection;
 mod keys;
+mod sessions;
 mod strings;
 mod table;
 mod transactions;

@@ -1,7 +1,9 @@
 //! All commands: those that come most often first, then by name.
 
 use super::InTransaction::{Queued, Refused, Run};
-use super::{Handler, InTransaction, Spec, connection, introspection, keys, strings, transactions};
+use super::{
+    Handler, InTransaction, Spec, connection, introspection, keys, sessions, strings, transactions,
+};
 use crate::server::batch::Effect::{self, Alone, Local, Read, Scan, Write};
 
 /// What is the same for many commands.
@@ -95,6 +97,14 @@ pub(crate) static COMMANDS: &[Spec] = &[
         NONE,
         ("connection", "Refused: there are no users."),
         connection::auth,
+    ),
+    spec(
+        "call",
+        2,
+        (Alone, Refused),
+        NONE,
+        ("sessions", "Carries out an encoded request, and encodes its answer."),
+        sessions::call,
     ),
     spec(
         "client",
@@ -202,6 +212,14 @@ pub(crate) static COMMANDS: &[Spec] = &[
         keys::keys,
     ),
     spec(
+        "once",
+        -4,
+        (Alone, Refused),
+        NONE,
+        ("sessions", "Carries out a command, unless its session has done so before."),
+        sessions::once,
+    ),
+    spec(
         "psetex",
         4,
         (Local, Queued),
@@ -248,6 +266,14 @@ pub(crate) static COMMANDS: &[Spec] = &[
         NONE,
         ("connection", "Chooses the database; there is only 0."),
         connection::select,
+    ),
+    spec(
+        "session",
+        1,
+        (Alone, Refused),
+        NONE,
+        ("sessions", "Opens a session, whose commands take effect once."),
+        sessions::session,
     ),
     spec(
         "setex",

@@ -7,7 +7,9 @@ use parking_lot::Mutex;
 
 use crate::answer::Error;
 use crate::callback::Callback;
-use crate::command::{Condition, Op, OpError, OpResult, RESPONSE_BYTES_MAX, Request, Response};
+use crate::command::{
+    Condition, Op, OpError, OpResult, RESPONSE_BYTES_MAX, Request, Response, Session,
+};
 use crate::server::{Backend, Status};
 
 #[derive(Default)]
@@ -18,6 +20,8 @@ pub(super) struct Memory {
 #[derive(Default)]
 struct State {
     map: BTreeMap<Bytes, Bytes>,
+    /// The last command of each session, and what it gave.
+    sessions: BTreeMap<u64, (u64, Response)>,
     /// Each request: how many operations, and whether it only reads.
     requests: Vec<(usize, bool)>,
     /// What to answer instead of carrying it out.
@@ -91,9 +95,31 @@ impl State {
         if let Some(failure) = &self.failure {
             return Err(failure.clone());
         }
+        let Some(session) = request.session else { return Ok(self.carry_out_ops(request.ops)) };
+        let (id, sequence) = match session {
+            Session::Open => {
+                let id = self.sessions.len() as u64 + 1;
+                self.sessions.insert(id, Default::default());
+                return Ok(Response { results: vec![OpResult::Integer(id as i64)] });
+            }
+            Session::Command { id, sequence } => (id, sequence),
+        };
+        match self.sessions.get(&id) {
+            None => Err(Error::SessionExpired),
+            Some((last, _)) if sequence < *last => Err(Error::Superseded),
+            Some((last, response)) if sequence == *last => Ok(response.clone()),
+            Some(_) => {
+                let response = self.carry_out_ops(request.ops);
+                self.sessions.insert(id, (sequence, response.clone()));
+                Ok(response)
+            }
+        }
+    }
+
+    fn carry_out_ops(&mut self, ops: Vec<Op>) -> Response {
         let mut room = RESPONSE_BYTES_MAX;
-        let results = request.ops.into_iter().map(|op| self.op(op, &mut room)).collect();
-        Ok(Response { results })
+        let results = ops.into_iter().map(|op| self.op(op, &mut room)).collect();
+        Response { results }
     }
 
     fn op(&mut self, op: Op, room: &mut usize) -> OpResult {

@@ -57,6 +57,7 @@ pub(crate) fn learn(server: &mut Server, hint: LogId) -> bool {
 /// What a vote request, or an answer that decides nothing, says besides. A candidate that finds out
 /// that the membership has changed stands back until it has applied the change: until then it would
 /// count by a configuration that the others have left.
+#[cold]
 pub(crate) fn on_vote_hint(server: &mut Server, role: RoleKind, hint: LogId, next: Next) -> Next {
     match role {
         RoleKind::Leader => next,

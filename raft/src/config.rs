@@ -12,7 +12,9 @@ pub enum ReadMode {
     #[default]
     Safe,
     /// The lease that check-quorum gives is trusted: no round trip, but a read may be stale if
-    /// ticks drift by more than the lease allows (T§6.4.1). Needs [`Config::check_quorum`].
+    /// ticks drift by more than the lease allows (T§6.4.1). Needs [`Config::check_quorum`], and is
+    /// refused without, as in etcd: raft-rs then answers by a lease that nothing renews, so a
+    /// leader that was deposed long ago would answer.
     Lease,
 }
 

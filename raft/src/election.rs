@@ -154,6 +154,7 @@ pub(crate) fn is_within_lease(server: &Server, leader: Option<NodeId>) -> bool {
 
 /// RequestVote, receiver (Figure 2). Learners grant votes, too: they may have been promoted by an
 /// entry that they have not seen.
+#[cold]
 pub(crate) fn on_request_vote(server: &mut Server, leader: Option<NodeId>, request: VoteRequest) {
     let VoteRequest { from, term, pre, last } = request;
     let may_vote = server.vote == Some(from)

@@ -65,6 +65,9 @@ pub enum StorageError {
     Unavailable,
     /// A snapshot is not to be had right now; ask again later.
     SnapshotUnavailable,
+    /// The entries are being read, and can be had later
+    /// ([`RawNode::entries_fetched`](crate::RawNode::entries_fetched)).
+    Later,
     /// A snapshot that is not newer than the stored one.
     SnapshotOutOfDate,
     /// Reading failed.
@@ -79,6 +82,7 @@ impl fmt::Display for StorageError {
             }
             StorageError::Unavailable => f.write_str("requested entry at index is unavailable"),
             StorageError::SnapshotUnavailable => f.write_str("snapshot is temporarily unavailable"),
+            StorageError::Later => f.write_str("entries are being read and can be had later"),
             StorageError::SnapshotOutOfDate => {
                 f.write_str("requested index is older than the existing snapshot")
             }
@@ -147,6 +151,34 @@ impl fmt::Display for ReadError {
 }
 
 impl Error for ReadError {}
+
+/// Why a snapshot was not asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SnapshotRequestError {
+    /// This server leads: there is nobody whose state is newer.
+    Leader,
+    /// No leader is known; ask when there is one.
+    NoLeader,
+    /// A snapshot is being installed, or asked for, already.
+    Pending,
+    /// The log does not end in an entry of the current term, so that the leader's may end
+    /// elsewhere; ask when such an entry has come.
+    OldTerm,
+}
+
+impl fmt::Display for SnapshotRequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SnapshotRequestError::Leader => "a leader asks nobody for a snapshot",
+            SnapshotRequestError::NoLeader => "no leader is known",
+            SnapshotRequestError::Pending => "a snapshot is on its way already",
+            SnapshotRequestError::OldTerm => "the log has no entry of the current term yet",
+        })
+    }
+}
+
+impl Error for SnapshotRequestError {}
 
 /// Why a message was not taken. Nothing has changed but, perhaps, the term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

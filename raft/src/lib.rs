@@ -32,11 +32,12 @@
 //! | inputs, and the table of roles and messages | `raft`, `step` | `step` | Figure 2 |
 //! | elections: timers, campaigns, votes, leases | `election` | `election` | §5.2, §5.4.1, T§9.6, T§4.2.3 |
 //! | replication: appends and heartbeats, both ends | `replication`, [`progress`] | `replication` | §5.3, T§10.2 |
+//! | how much is on its way; entries that come later | `window`, `fetch` | `replication` | T§10.2.1 |
 //! | the commit rule; commit in two data centres | `commit`, [`quorum`], `group_commit` | `commit`, `quorum` | §5.3, §5.4.2 |
 //! | telling each other what is committed | `commit_hints` | `commit` | – |
 //! | the log, its cursors, and the terms in it | `log`, [`Terms`], [`storage`] | `log` | §5.3 |
 //! | membership: who, and how it changes | [`membership`], `membership_change`, [`conf_change`] | `membership` | §6, T§4 |
-//! | snapshots | `snapshot` | `snapshot` | §7 |
+//! | snapshots, sent and asked for | `snapshot`, `snapshot_request` | `snapshot` | §7 |
 //! | reads without writing | `read` | `read` | §8, T§6.4 |
 //! | handing over leadership; a leader whose disk stands still | `transfer`, `stall` | `transfer` | T§3.10 |
 //! | the contract with the application; starting again | [`ready`], `raw_node`, `reports` | `ready` | T§10.2 |
@@ -107,6 +108,21 @@
 //! * Of a write's reports, only those of the present term say how far the log is on disk: since
 //!   then entries may have been replaced by others. A later report covers them.
 //!
+//! # Beyond etcd
+//!
+//! Each is off by default, and costs a comparison when it is off.
+//!
+//! | what for | chapter | switch |
+//! |---|---|---|
+//! | commit in two data centres | `group_commit` | [`RawNode::set_commit_groups`] |
+//! | who should rather lead | `election` | [`RawNode::set_priorities`] |
+//! | a leader whose disk stands still | `stall` | [`Config::write_ticks_max`] |
+//! | groups stuck on a change that is committed and not known to be | `commit_hints` | [`Config::commit_hints`] |
+//! | a state machine that is damaged | `snapshot_request` | [`RawNode::request_snapshot`] |
+//! | a log that is not in memory | `fetch` | [`StorageError::Later`], [`RawNode::entries_fetched`] |
+//! | a follower that drowns, or is far away | `window` | [`RawNode::set_inflight_max`] |
+//! | fewer messages, or another range of timeouts | `replication`, `election` | [`Config::skip_commit_broadcast`], [`Config::election_ticks_range`] |
+//!
 //! # Names
 //!
 //! | paper | here | etcd | TinyKV |
@@ -140,6 +156,7 @@ pub mod types;
 mod commit;
 mod commit_hints;
 mod election;
+mod fetch;
 mod group_commit;
 mod invariants;
 mod log;
@@ -152,15 +169,18 @@ mod reports;
 mod role;
 mod server;
 mod snapshot;
+mod snapshot_request;
 mod stall;
 mod step;
 mod transfer;
+mod window;
 
 pub use conf_change::{ConfChange, ConfChangeKind, ConfChangeSingle, Transition};
 pub use config::{Config, ConfigError, ReadMode};
 pub use entry::{Entries, Entry, EntryKind, EntryRef, NotConsecutive, Run};
 pub use error::{
-    CompactError, ConfChangeError, NewError, ProposeError, ReadError, StepError, StorageError,
+    CompactError, ConfChangeError, NewError, ProposeError, ReadError, SnapshotRequestError,
+    StepError, StorageError,
 };
 pub use group_commit::GroupId;
 pub use log::Terms;

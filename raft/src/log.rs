@@ -28,6 +28,7 @@ pub use terms::Terms;
 
 use crate::entry::{Entries, Entry, Run};
 use crate::error::{CompactError, StepError, StorageError};
+use crate::fetch;
 use crate::storage::Storage;
 use crate::types::{Index, LogId, Snapshot, Term};
 
@@ -56,10 +57,13 @@ struct Pending {
 }
 
 /// How much may be handed out to be applied.
+#[derive(Default)]
 struct Paging {
     bytes_max: u64,
     outstanding_bytes: u64,
     paused: bool,
+    /// What is next is being read from the storage.
+    awaits_entries: bool,
 }
 
 /// What became of a follower's append.
@@ -85,7 +89,7 @@ impl Log {
             committed: compacted,
             applying: compacted,
             applied: compacted,
-            apply: Paging { bytes_max: apply_bytes_max, outstanding_bytes: 0, paused: false },
+            apply: Paging { bytes_max: apply_bytes_max, ..Paging::default() },
             pending_snapshot: None,
             storage,
         }
@@ -246,12 +250,13 @@ impl Log {
     /// Replaces the whole log by a snapshot (§7).
     pub(crate) fn restore(&mut self, snapshot: Box<Snapshot>) {
         let last = snapshot.meta.last;
-        assert!(last.index > self.committed, "a snapshot never takes back what is committed");
+        assert!(last.index >= self.committed, "a snapshot never takes back what is committed");
         self.open.clear();
         self.tail.clear();
         self.terms = Terms::new(last);
         (self.handed, self.stable, self.committed) = (last.index, last.index, last.index);
         self.pending_snapshot = Some(Pending { snapshot, handed: false });
+        self.apply.awaits_entries = false;
     }
 
     /// Forgets the terms up to `to`: the storage need not keep those entries any more.
@@ -438,6 +443,7 @@ impl Log {
     /// Whether there is anything to hand out to be applied.
     pub(crate) fn has_next_apply(&self, unpersisted_too: bool) -> bool {
         !self.apply.paused
+            && !self.apply.awaits_entries
             && self.pending_snapshot.is_none()
             && self.applying < self.appliable(unpersisted_too)
     }
@@ -452,13 +458,20 @@ impl Log {
         }
         let to = self.appliable(unpersisted_too);
         let bytes_max = self.apply.bytes_max - self.apply.outstanding_bytes;
-        let entries = self.entries(self.applying + 1..to + 1, bytes_max)?;
+        let entries = self
+            .entries(self.applying + 1..to + 1, bytes_max)
+            .inspect_err(|error| self.apply.awaits_entries = fetch::is_later(error))?;
         let last = entries.last().ok_or(StorageError::Unavailable)?;
         self.applying = last.index;
         self.apply.outstanding_bytes += entries.size();
         self.apply.paused =
             self.apply.outstanding_bytes >= self.apply.bytes_max || self.applying < to;
         Ok(entries)
+    }
+
+    /// The storage can answer now what it put off.
+    pub(crate) fn resume_apply(&mut self) {
+        self.apply.awaits_entries = false;
     }
 
     /// Entries of `bytes` in all, up to `index`, have been applied.

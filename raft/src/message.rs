@@ -57,6 +57,8 @@ impl Message {
                 let meta = &snapshot.meta;
                 meta.last.index < NAMED_MAX
                     && meta.last.term <= self.term
+                    // Before the first entry, and only there, there is no term.
+                    && (meta.last.index == 0) == (meta.last.term == 0)
                     && Membership::from_conf_state(&meta.conf_state).is_some()
             }
             // Numbers that are only compared.
@@ -168,5 +170,11 @@ pub enum AppendReply {
         prev: Index,
         /// Where the logs may last agree; the term is 0 if unknown.
         hint: LogId,
+    },
+    /// The follower takes no entries: it wants a snapshot
+    /// ([`RawNode::request_snapshot`](crate::RawNode::request_snapshot)).
+    SnapshotWanted {
+        /// The end of its log, which the snapshot must reach.
+        reaching: Index,
     },
 }

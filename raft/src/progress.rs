@@ -9,7 +9,8 @@
 //!
 //! *Probe*: where the logs agree is not known; one append with entries at a time, the next after an
 //! answer or a heartbeat's answer. *Replicate*: appends flow, `next` runs ahead of `match`, up to a
-//! window. *Snapshot*: nothing is sent until the snapshot has arrived or failed.
+//! window. *Snapshot*: nothing is sent until the snapshot has arrived or failed. A follower that
+//! asks for a snapshot is *Requested*, from wherever it was, until one is sent.
 //!
 //! Invariant: `matched < next`, and entries up to `matched` are on the follower's disk.
 
@@ -98,6 +99,11 @@ pub enum Flow {
         /// The window is full; wait for an ack, or send one empty append per heartbeat's answer.
         paused: bool,
     },
+    /// It asked for a snapshot, which is sent as soon as there is one.
+    Requested {
+        /// The end of its log, which the snapshot must reach.
+        reaching: Index,
+    },
     /// Waiting for a snapshot to arrive.
     Snapshot {
         /// Its last index.
@@ -135,6 +141,8 @@ pub struct Progress {
     pub committed: Index,
     /// The highest commit index sent, at most `next - 1`: what it could learn from us.
     pub(crate) sent_commit: Index,
+    /// What is to be sent to it is being read ([`StorageError::Later`](crate::StorageError::Later)).
+    pub(crate) awaits_entries: bool,
     /// The number of the last read it has confirmed (T§6.4).
     pub(crate) read_acked: u64,
     /// What is to be sent at the next `ready()`.
@@ -153,6 +161,7 @@ impl Progress {
             is_learner,
             committed: 0,
             sent_commit: 0,
+            awaits_entries: false,
             read_acked: 0,
             wanted: Wanted::Nothing,
         }
@@ -162,7 +171,10 @@ impl Progress {
     #[must_use]
     pub fn is_paused(&self) -> bool {
         match self.flow {
-            Flow::Probe { paused } | Flow::Replicate { paused, .. } => paused,
+            Flow::Probe { paused } | Flow::Replicate { paused, .. } => {
+                paused || self.awaits_entries
+            }
+            Flow::Requested { .. } => false,
             Flow::Snapshot { .. } => true,
         }
     }
@@ -171,6 +183,16 @@ impl Progress {
     #[must_use]
     pub fn is_probing(&self) -> bool {
         matches!(self.flow, Flow::Probe { .. })
+    }
+
+    /// Whether it has asked for a snapshot, and none was sent yet.
+    pub(crate) fn wants_snapshot(&self) -> bool {
+        matches!(self.flow, Flow::Requested { .. })
+    }
+
+    /// Whether it waits for a snapshot that it has, if it has everything up to `index`.
+    pub(crate) fn has_snapshot_at(&self, index: Index) -> bool {
+        matches!(self.flow, Flow::Snapshot { pending } if pending <= index)
     }
 
     /// The appends on their way; none unless replicating.
@@ -189,6 +211,7 @@ impl Progress {
             _ => self.matched,
         };
         self.flow = Flow::Probe { paused: false };
+        self.awaits_entries = false;
         self.next = known + 1;
         self.sent_commit = self.sent_commit.min(self.next - 1);
     }
@@ -203,6 +226,7 @@ impl Progress {
     /// Starts to stream, after `matched`.
     pub fn become_replicate(&mut self) {
         self.flow = Flow::Replicate { inflights: Inflights::default(), paused: false };
+        self.awaits_entries = false;
         self.next = self.matched + 1;
     }
 
@@ -211,6 +235,17 @@ impl Progress {
         self.flow = Flow::Snapshot { pending };
         self.next = pending + 1;
         self.sent_commit = pending;
+    }
+
+    /// It wants a snapshot that reaches `reaching`. Says whether that is news: not if it has moved
+    /// on since, or if such a one is on its way.
+    pub fn request_snapshot(&mut self, reaching: Index) -> bool {
+        let is_sent = matches!(self.flow, Flow::Snapshot { pending } if pending >= reaching);
+        if reaching < self.matched || is_sent {
+            return false;
+        }
+        self.flow = Flow::Requested { reaching };
+        true
     }
 
     /// Takes an acknowledgement up to `index`; says whether it is news. Never goes back: a delayed
@@ -243,7 +278,10 @@ impl Progress {
                 }
                 self.next = rejected.min(hint.saturating_add(1)).max(self.matched + 1);
                 *paused = false;
+                self.awaits_entries = false;
             }
+            // To an append before the request.
+            Flow::Requested { .. } => return false,
             Flow::Snapshot { .. } => {
                 if self.next - 1 != rejected {
                     return false;
@@ -266,12 +304,15 @@ impl Progress {
                 *paused = inflights.is_full(window);
             }
             Flow::Probe { paused } => *paused |= last.is_some(),
-            Flow::Snapshot { .. } => unreachable!("nothing is sent while a snapshot is"),
+            Flow::Requested { .. } | Flow::Snapshot { .. } => {
+                unreachable!("nothing is sent instead of a snapshot")
+            }
         }
     }
 
     /// Lets one append out: the follower was heard from.
     pub(crate) fn resume(&mut self) {
+        self.awaits_entries = false;
         if let Flow::Probe { paused } | Flow::Replicate { paused, .. } = &mut self.flow {
             *paused = false;
         }

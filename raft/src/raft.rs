@@ -123,13 +123,15 @@ impl Raft {
             Role::Leader(leader) => {
                 replication::propose(server, leader, &mut entries).map(Proposed::Appended)
             }
-            Role::Follower(Follower { leader: Some(leader) })
+            Role::Follower(Follower { leader: Some(leader), .. })
                 if !server.config.disable_proposal_forwarding =>
             {
                 server.forward(asked, *leader, Body::Propose { entries });
                 Ok(Proposed::Forwarded(*leader))
             }
-            Role::Follower(Follower { leader }) => Err(ProposeError::NotLeader { leader: *leader }),
+            Role::Follower(Follower { leader, .. }) => {
+                Err(ProposeError::NotLeader { leader: *leader })
+            }
             Role::PreCandidate(_) | Role::Candidate(_) => {
                 Err(ProposeError::NotLeader { leader: None })
             }
@@ -163,7 +165,7 @@ impl Raft {
                 read::ask(server, leader, asked, context);
                 Ok(())
             }
-            Role::Follower(Follower { leader: Some(leader) }) => {
+            Role::Follower(Follower { leader: Some(leader), .. }) => {
                 server.forward(asked, *leader, Body::ReadIndex { context });
                 Ok(())
             }
@@ -178,7 +180,7 @@ impl Raft {
         let server = &mut self.server;
         match &mut self.role {
             Role::Leader(leader) => transfer::start(server, leader, to),
-            Role::Follower(Follower { leader: Some(leader) }) => {
+            Role::Follower(Follower { leader: Some(leader), .. }) => {
                 transfer::forward(server, *leader, to);
             }
             // Nobody to ask.

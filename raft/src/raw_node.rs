@@ -59,6 +59,10 @@ impl RawNode {
         if last.max(hard_state.term) >= COUNT_MAX {
             return Err(inconsistent("no log is so long, and no term so late"));
         }
+        let oldest = if compacted.index > 0 { Some(compacted) } else { terms.runs().next() };
+        if oldest.is_some_and(|oldest| oldest.term == 0) {
+            return Err(inconsistent("there are entries, and terms begin at 1"));
+        }
         // A new server that was given the first snapshot of a group need not know its term.
         let is_new = hard_state.is_empty() && terms.last_id().term == 1;
         if terms.last_id().term > hard_state.term && !is_new {
@@ -78,6 +82,7 @@ impl RawNode {
             membership,
             commit_groups: Vec::new(),
             priorities: Vec::new(),
+            windows: Vec::new(),
             clock: Clock::default(),
             election_since: 0,
             election_timeout: 0,

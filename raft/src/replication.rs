@@ -24,16 +24,19 @@ use crate::commit;
 use crate::commit_hints;
 use crate::entry::{Entries, Entry, EntryKind};
 use crate::error::{ProposeError, StepError};
+use crate::fetch;
 use crate::log::Appended;
 use crate::membership_change;
 use crate::message::{AppendReply, Body};
-use crate::progress::{Flow, Wanted, Window};
+use crate::progress::{Flow, Wanted};
 use crate::read;
 use crate::role::Leader;
 use crate::server::Server;
 use crate::snapshot;
+use crate::snapshot_request;
 use crate::transfer;
 use crate::types::{Index, LogId, NodeId};
+use crate::window;
 
 // ---- Leader: new entries ----
 
@@ -190,15 +193,14 @@ pub(crate) fn send(
     may_be_empty: bool,
 ) -> bool {
     let Some(pr) = leader.progress.get_mut(to) else { return false };
-    if pr.is_paused() {
+    let window = window::of(server, to);
+    if pr.is_paused() || window.appends_max == 0 {
         return false;
     }
     server.log.seal();
     let prev_index = pr.next - 1;
-    let Some(prev_term) = server.log.term(prev_index) else {
-        return snapshot::send(server, pr, to);
-    };
-    let window = window(server);
+    let prev_term = server.log.term(prev_index).filter(|_| !pr.wants_snapshot());
+    let Some(prev_term) = prev_term else { return snapshot::send(server, pr, to) };
     let is_full = pr.inflights().is_some_and(|inflights| inflights.is_full(window));
     // With a full window an append without entries still goes out now and then: its answer shows
     // that the others were lost, if they were.
@@ -207,8 +209,12 @@ pub(crate) fn send(
     } else {
         match server.log.entries(pr.next..server.log.last() + 1, server.config.append_bytes_max) {
             Ok(entries) => entries,
-            // The disk may answer later; until then the follower waits like any other.
-            Err(_) => return false,
+            // The disk may answer later; until then the follower waits like any other, and if the
+            // storage says when, there is nothing to try before.
+            Err(error) => {
+                pr.awaits_entries = fetch::is_later(&error);
+                return false;
+            }
         }
     };
     if entries.is_empty() && !may_be_empty {
@@ -222,10 +228,6 @@ pub(crate) fn send(
     true
 }
 
-fn window(server: &Server) -> Window {
-    Window { appends_max: server.config.inflight_max, bytes_max: server.config.inflight_bytes_max }
-}
-
 // ---- Follower ----
 
 /// AppendEntries, receiver (Figure 2). The acknowledgement is a promise: it leaves once the entries
@@ -237,23 +239,30 @@ pub(crate) fn on_append(
     entries: Entries,
     commit: Index,
 ) -> Result<(), StepError> {
-    let reply = if prev.index < server.log.committed() {
+    let index = if prev.index < server.log.committed() {
         // An old append; what is committed matches without looking.
-        AppendReply::Accepted { index: server.log.committed(), commit: commit_hints::index(server) }
+        server.log.committed()
     } else {
         match server.log.append(prev, entries, commit)? {
-            Appended::Matches(index) => {
-                AppendReply::Accepted { index, commit: commit_hints::index(server) }
-            }
+            Appended::Matches(index) => index,
             Appended::Mismatch => {
-                let until = prev.index.min(server.log.last());
-                let hint = server.log.find_conflict(until, prev.term);
-                AppendReply::Rejected { prev: prev.index, hint }
+                reject(server, from, prev);
+                return Ok(());
             }
         }
     };
-    server.promise(from, server.term, Body::AppendEntriesReply(reply));
+    let commit = commit_hints::index(server);
+    let reply = Body::AppendEntriesReply(AppendReply::Accepted { index, commit });
+    server.promise(from, server.term, reply);
     Ok(())
+}
+
+/// The entry before the append is not there. Where the logs may agree is found by its term.
+#[cold]
+fn reject(server: &mut Server, from: NodeId, prev: LogId) {
+    let hint = server.log.find_conflict(prev.index.min(server.log.last()), prev.term);
+    let reply = AppendReply::Rejected { prev: prev.index, hint };
+    server.promise(from, server.term, Body::AppendEntriesReply(reply));
 }
 
 // ---- Leader: answers ----
@@ -282,16 +291,22 @@ pub(crate) fn on_append_reply(
             on_rejected(server, leader, from, prev, hint);
             Ok(())
         }
+        AppendReply::SnapshotWanted { reaching } => {
+            snapshot_request::on_request(server, leader, from, reaching)
+        }
     }
 }
 
 fn on_accepted(server: &mut Server, leader: &mut Leader, from: NodeId, index: Index) {
     let Some(pr) = leader.progress.get_mut(from) else { return };
-    // A repeated acknowledgement ends a probe, if what follows is there to be sent. Of somebody who
+    // A repeated acknowledgement ends a probe, and says that a snapshot has arrived that was asked
+    // for without need of the log, if what follows is there to be sent. Of somebody who
     // lacks compacted entries it is only an answer to an old leader, which knows nothing of the
     // log: taken for more it would undo what a rejection found, and ask for a snapshot. (Deviation
     // from etcd, which sends one.)
-    let ends_probe = pr.matched == index && pr.is_probing() && index + 1 >= server.log.first();
+    let ends_probe = pr.matched == index
+        && index + 1 >= server.log.first()
+        && (pr.is_probing() || pr.has_snapshot_at(index));
     let is_news = pr.acknowledge(index) || ends_probe;
     if !is_news {
         return;
@@ -300,7 +315,9 @@ fn on_accepted(server: &mut Server, leader: &mut Leader, from: NodeId, index: In
         Flow::Probe { .. } => pr.become_replicate(),
         // Whichever snapshot is on its way: what the follower has now is enough to go on from.
         Flow::Snapshot { .. } if pr.matched + 1 >= server.log.first() => pr.become_replicate(),
-        Flow::Snapshot { .. } => {}
+        // It still wants its snapshot, unless it has gone beyond what that was to reach.
+        Flow::Requested { reaching } if index > *reaching => pr.become_replicate(),
+        Flow::Requested { .. } | Flow::Snapshot { .. } => {}
         Flow::Replicate { inflights, .. } => inflights.free_to(index),
     }
     let is_other = from != server.id();

@@ -33,6 +33,8 @@ pub(crate) enum Role {
 pub(crate) struct Follower {
     /// Who leads this term, once known.
     pub(crate) leader: Option<NodeId>,
+    /// It wants a snapshot that reaches so far, and no entries.
+    pub(crate) wants_snapshot: Option<Index>,
 }
 
 /// Stands for election, or asks whether it could win one.
@@ -111,7 +113,7 @@ impl Raft {
 
     pub(crate) fn become_follower(&mut self, term: Term, leader: Option<NodeId>) {
         self.server.enter_term(term);
-        self.role = Role::Follower(Follower { leader });
+        self.role = Role::Follower(Follower { leader, wants_snapshot: None });
     }
 
     /// Neither the term, nor the vote, nor the timer changes: asking has no effect (T§9.6).

@@ -7,6 +7,7 @@ use crate::membership::Membership;
 use crate::message::{Body, Message};
 use crate::ready::ReadState;
 use crate::types::{HardState, LogId, NodeId, Term};
+use crate::window::Windows;
 
 /// What leaves this server with the next `Ready`.
 #[derive(Default)]
@@ -33,6 +34,8 @@ pub(crate) struct Server {
     pub(crate) commit_groups: Groups,
     /// Who should rather lead, where that was said; 0 for the others.
     pub(crate) priorities: Vec<(NodeId, u32)>,
+    /// Empty unless a follower has a window of its own.
+    pub(crate) windows: Windows,
     pub(crate) clock: Clock,
     /// The tick at which a leader or a candidate we voted for was last heard from; on a leader, at
     /// which it last made sure of its quorum.

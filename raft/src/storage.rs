@@ -40,6 +40,8 @@ pub trait Storage {
     /// # Errors
     /// [`StorageError::Compacted`] or [`StorageError::Unavailable`] if the range is not all there,
     /// [`StorageError::Other`] if it cannot be read. The core then tries again later.
+    /// [`StorageError::Later`] if it has to be read first: the core waits until
+    /// [`RawNode::entries_fetched`](crate::RawNode::entries_fetched) is called.
     fn entries(&self, range: Range<Index>, bytes_max: u64) -> Result<Entries, StorageError>;
 
     /// The latest snapshot, for a follower whose next entry is compacted.
@@ -47,6 +49,21 @@ pub trait Storage {
     /// # Errors
     /// [`StorageError::SnapshotUnavailable`] if it is still being made; the core asks again.
     fn snapshot(&self) -> Result<Snapshot, StorageError>;
+
+    /// A snapshot that reaches `index` at least, for a follower that has asked for one
+    /// ([`RawNode::request_snapshot`](crate::RawNode::request_snapshot)). A storage that hands out the
+    /// same snapshot for as long as it will do must begin to make a newer one here, or the
+    /// follower waits in vain.
+    ///
+    /// # Errors
+    /// As [`Storage::snapshot`]; the core asks again.
+    fn snapshot_reaching(&self, index: Index) -> Result<Snapshot, StorageError> {
+        let snapshot = self.snapshot()?;
+        if snapshot.meta.last.index < index {
+            return Err(StorageError::SnapshotUnavailable);
+        }
+        Ok(snapshot)
+    }
 }
 
 /// A log in memory. A clone is another handle on the same log.

@@ -391,7 +391,21 @@ fn a_snapshot_becomes_the_log() {
 fn a_snapshot_behind_the_commit_index_is_a_broken_promise() {
     let mut log = log(&[1, 1, 2]);
     log.commit_to(2);
-    log.restore(snapshot(4, 2));
+    log.restore(snapshot(1, 1));
+}
+
+/// One at the commit index takes nothing back: a follower may ask for it. What is committed stays
+/// so, and what is to be written of the old log goes.
+#[test]
+fn a_snapshot_at_the_commit_index_replaces_the_log() {
+    let mut log = log(&[1, 1, 2]);
+    log.commit_to(2);
+    log.restore(snapshot(1, 2));
+    assert_eq!((log.committed(), log.last(), log.compacted()), (2, 2, LogId::new(1, 2)));
+    assert!(log.has_pending_snapshot() && !log.has_unhanded());
+    log.stable_snapshot_to(2);
+    log.applied_to(2, 0);
+    assert_eq!((log.applied(), log.has_next_apply(true)), (2, false));
 }
 
 /// etcd: TestIsOutOfBounds.
@@ -407,7 +421,7 @@ fn ranges_that_begin_before_the_log_are_errors() {
     assert_eq!(ids(&log.entries(5..11, u64::MAX).expect("all of it")).len(), 6);
 }
 
-/// etcd: TestTerm, TestTermWithUnstableSnapshot, TestUnstableMaybeTerm, TestUnstableMaybeLastIndex,
+/// etcd: TestTerm, TestTermWithUnstableSnapshot, TestUnstableMaybeTerm, TestMaybeLastIndex,
 /// TestUnstableMaybeFirstIndex.
 #[test]
 fn terms_are_known_from_the_position_before_the_log_on() {

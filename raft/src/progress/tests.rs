@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use proptest::prelude::*;
 
-use super::{Flow, Inflights, Progress, Window};
-use crate::types::Index;
+use super::{Flow, Inflights, Progress, ProgressMap, Window};
+use crate::types::{Index, NodeId};
 
 const WINDOW: Window = Window { appends_max: 4, bytes_max: 0 };
 
@@ -298,4 +298,38 @@ proptest! {
             }
         }
     }
+}
+
+/// raft-rs: test_msg_app_flow_control_with_freeing_resources. The buffer of what is on its way goes
+/// when nothing is, and a peer that is idle has none; the window is as wide as before.
+#[test]
+fn an_idle_peer_has_no_buffer() {
+    let window = Window { appends_max: 10, bytes_max: 0 };
+    let mut all = ProgressMap::default();
+    let id = NodeId::new(1).expect("not zero");
+    let mut pr = Progress::new(1, false);
+    pr.become_replicate();
+    all.insert(id, pr);
+    let capacity = |all: &mut ProgressMap| match &all.get(id).expect("inserted").flow {
+        Flow::Replicate { inflights, .. } => inflights.sent.capacity(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(capacity(&mut all), 0, "before anything is sent");
+    for last in 1..=10 {
+        all.get_mut(id).expect("inserted").sent(window, Some(last), 1);
+    }
+    all.cool();
+    assert!(capacity(&mut all) >= 10, "something is on its way");
+    let Flow::Replicate { inflights, .. } = &mut all.get_mut(id).expect("inserted").flow else {
+        panic!("it streams")
+    };
+    assert!(inflights.is_full(window));
+    inflights.free_to(10);
+    all.cool();
+    assert_eq!(capacity(&mut all), 0);
+    for last in 11..=20 {
+        all.get_mut(id).expect("inserted").resume();
+        all.get_mut(id).expect("inserted").sent(window, Some(last), 1);
+    }
+    assert!(all.get(id).and_then(Progress::inflights).is_some_and(|i| i.is_full(window)));
 }

@@ -201,8 +201,8 @@ impl Storage for Claims {
     }
 }
 
-/// raft-rs: test_snapshot_with_min_term, and every other way in which a disk may contradict
-/// itself.
+/// raft-rs: test_snapshot_with_min_term (the first snapshot has a term, too), and every other way in
+/// which a disk may contradict itself.
 #[test]
 fn a_disk_that_contradicts_itself_is_refused() {
     let good = || raft::InitialState {
@@ -216,7 +216,7 @@ fn a_disk_that_contradicts_itself_is_refused() {
         |state: raft::InitialState| RawNode::new(Config::new(id(1)), Box::new(Claims(state)));
     assert!(start(good()).is_ok());
     type Damage = fn(&mut raft::InitialState);
-    let damages: [Damage; 9] = [
+    let damages: [Damage; 11] = [
         |s| s.hard_state.commit = 7,
         |s| s.hard_state.term = 2,
         |s| s.hard_state = HardState::default(),
@@ -226,6 +226,12 @@ fn a_disk_that_contradicts_itself_is_refused() {
         |s| s.terms.reverse(),
         |s| s.terms.clear(),
         |s| s.conf_state.learners = ids(&[1]),
+        // Terms begin at 1, whether the first entries are in the log or compacted.
+        |s| s.compacted.term = 0,
+        |s| {
+            s.compacted = LogId::ZERO;
+            s.terms = vec![LogId::new(0, 1), LogId::new(3, 5)];
+        },
     ];
     for (n, damage) in damages.into_iter().enumerate() {
         let mut state = good();

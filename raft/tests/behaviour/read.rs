@@ -44,8 +44,8 @@ fn everybody_can_ask() {
     assert_eq!(net.node(1).raw.status().pending_reads, 0);
 }
 
-/// etcd: TestReadOnlyOptionLease, TestReadOnlyOptionLeaseWithoutCheckQuorum (refused: see
-/// hostile.rs). Within the lease nobody is asked.
+/// etcd: TestReadOnlyOptionLease, TestReadOnlyOptionLeaseWithoutCheckQuorum and raft-rs:
+/// test_read_only_option_lease_without_check_quorum (refused: see hostile.rs and `ReadMode::Lease`). Within the lease nobody is asked.
 #[test]
 fn a_lease_asks_nobody() {
     let mut net = group_with(3, |c| {

@@ -26,6 +26,7 @@
 //! | 13 | ReadIndexReply | index, context |
 //! | 14 | AppendEntriesReply, accepted, with the sender's commit | index, commit |
 //! | 15 | HeartbeatReply, with the sender's commit | read, commit |
+//! | 16 | AppendEntriesReply, a snapshot is wanted | the index it has to reach |
 //!
 //! Commit indexes that are not said take no byte. A position (`prev`, `last`, the commit of a vote) is term then index; flags are one byte; lists and byte strings have
 //! a length of 4 bytes first; every other number has 8 bytes. Appended entries must follow `prev`
@@ -123,6 +124,9 @@ fn encode_body(body: &Body, out: &mut impl BufMut) {
         }
         Body::AppendEntriesReply(AppendReply::Rejected { prev, hint }) => {
             put_numbers(5, &[*prev, hint.index, hint.term], out);
+        }
+        Body::AppendEntriesReply(AppendReply::SnapshotWanted { reaching }) => {
+            put_numbers(16, &[*reaching], out);
         }
         Body::Heartbeat { commit, read } => put_numbers(6, &[*commit, *read], out),
         Body::HeartbeatReply { read, commit: 0 } => put_numbers(7, &[*read], out),
@@ -229,6 +233,9 @@ fn decode_body(input: &mut Decoder, term: u64) -> Result<Body, CodecError> {
             index: input.u64("read index")?,
             context: input.prefixed(CONTEXT_BYTES_MAX, "mark of a read")?,
         },
+        16 => {
+            Body::AppendEntriesReply(AppendReply::SnapshotWanted { reaching: input.u64("reply")? })
+        }
         _ => return Err(CodecError::invalid("tag of a message", tag)),
     })
 }
@@ -356,6 +363,7 @@ mod tests {
             Body::AppendEntriesReply(AppendReply::Accepted { index: 5, commit: 0 }),
             Body::AppendEntriesReply(AppendReply::Accepted { index: 5, commit: 4 }),
             Body::AppendEntriesReply(AppendReply::Rejected { prev: 6, hint: LogId::new(0, 5) }),
+            Body::AppendEntriesReply(AppendReply::SnapshotWanted { reaching: 6 }),
             Body::Heartbeat { commit: 4, read: 11 },
             Body::HeartbeatReply { read: 11, commit: 0 },
             Body::HeartbeatReply { read: 11, commit: 4 },
@@ -404,8 +412,8 @@ mod tests {
         assert_eq!(encoded(&message(7, Body::Heartbeat { commit: 4, read: 11 })), expected);
     }
 
-    /// What a body says after the envelope, byte by byte: commit indexes came with version 2, and
-    /// what does not name one reads as in version 1.
+    /// What a body says after the envelope, byte by byte: commit indexes and requests for
+    /// snapshots came with version 2; what does not name one reads as in version 1.
     #[test]
     fn golden_bytes_of_answers_and_votes() {
         const ENVELOPE: usize = 6 * 8;
@@ -427,6 +435,10 @@ mod tests {
             (vote(commit), bytes(&[1, 5], &[2, 5, 1, 4])),
             (reply(LogId::ZERO), bytes(&[2, 2], &[])),
             (reply(commit), bytes(&[2, 6], &[1, 4])),
+            (
+                Body::AppendEntriesReply(AppendReply::SnapshotWanted { reaching: 6 }),
+                bytes(&[16], &[6]),
+            ),
         ] {
             assert_eq!(encoded(&message(7, body.clone()))[ENVELOPE..], expected, "{body:?}");
         }

@@ -35,13 +35,15 @@ use super::suite::Fatal;
 type Command = fn(&mut Env, &Directive) -> Result<(), Stop>;
 
 /// All commands, by name.
-const COMMANDS: [(&str, Command); 33] = [
+const COMMANDS: [(&str, Command); 37] = [
     ("_breakpoint", |_, _| Ok(())),
     ("add-nodes", add_nodes),
     ("campaign", campaign),
     ("compact", compact),
     ("copy-msgs", copy_msgs),
+    ("delay-entries", delay_entries),
     ("deliver-msgs", deliver_msgs),
+    ("entries-fetched", entries_fetched),
     ("forget-leader", forget_leader),
     ("hold-msgs", hold_msgs),
     ("log-level", log_level),
@@ -57,9 +59,11 @@ const COMMANDS: [(&str, Command); 33] = [
     ("release-msgs", release_msgs),
     ("report-snapshot", report_snapshot),
     ("report-unreachable", report_unreachable),
+    ("request-snapshot", request_snapshot),
     ("restart", restart),
     ("send-snapshot", send_snapshot),
     ("set-commit-groups", set_commit_groups),
+    ("set-inflight-max", set_inflight_max),
     ("set-priorities", set_priorities),
     ("set-randomized-election-timeout", set_election_timeout),
     ("stabilize", stabilize),
@@ -168,6 +172,16 @@ fn compact(env: &mut Env, directive: &Directive) -> Result<(), Stop> {
     let (id, to) = (directive.node(0)?, directive.number(1)?);
     env.node_mut(id)?.compact(to)?;
     raft_log(env, directive)
+}
+
+fn delay_entries(env: &mut Env, directive: &Directive) -> Result<(), Stop> {
+    env.node_mut(directive.node(0)?)?.delay_entries();
+    Ok(())
+}
+
+fn entries_fetched(env: &mut Env, directive: &Directive) -> Result<(), Stop> {
+    env.node_mut(directive.node(0)?)?.entries_fetched();
+    Ok(())
 }
 
 fn forget_leader(env: &mut Env, directive: &Directive) -> Result<(), Stop> {
@@ -327,6 +341,11 @@ fn report_snapshot(env: &mut Env, directive: &Directive) -> Result<(), Stop> {
     Ok(())
 }
 
+fn request_snapshot(env: &mut Env, directive: &Directive) -> Result<(), Stop> {
+    let asked = env.node_mut(directive.node(0)?)?.raw.request_snapshot();
+    asked.map_err(|e| Stop::Error(e.to_string()))
+}
+
 fn restart(env: &mut Env, directive: &Directive) -> Result<(), Stop> {
     env.restart(directive.node(0)?)
 }
@@ -356,6 +375,14 @@ fn set_commit_groups(env: &mut Env, directive: &Directive) -> Result<(), Stop> {
     });
     let groups: Vec<(NodeId, GroupId)> = groups.collect::<Result<_, Fatal>>()?;
     env.node_mut(directive.node(0)?)?.raw.set_commit_groups(groups);
+    Ok(())
+}
+
+fn set_inflight_max(env: &mut Env, directive: &Directive) -> Result<(), Stop> {
+    let id = directive.node(0)?;
+    for (peer, appends) in directive.numbers_of_nodes()? {
+        env.node_mut(id)?.raw.set_inflight_max(peer, Some(appends));
+    }
     Ok(())
 }
 

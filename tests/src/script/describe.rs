@@ -99,6 +99,7 @@ pub(super) struct Note {
     /// Described already.
     pub(super) entries: Vec<String>,
     pub(super) snapshot: Option<SnapshotMeta>,
+    pub(super) snapshot_wanted: bool,
     pub(super) responses: Vec<Note>,
 }
 
@@ -116,6 +117,7 @@ impl Note {
             vote: None,
             entries: Vec::new(),
             snapshot: None,
+            snapshot_wanted: false,
             responses: Vec::new(),
         }
     }
@@ -146,6 +148,10 @@ impl Note {
                 note.log = LogId::new(hint.term, *prev);
                 note.rejected = Some(hint.index);
             }
+            Body::AppendEntriesReply(AppendReply::SnapshotWanted { reaching }) => {
+                note.log.index = *reaching;
+                note.snapshot_wanted = true;
+            }
             Body::Heartbeat { commit, .. } => note.commit = *commit,
             Body::InstallSnapshot { snapshot } => note.snapshot = Some(snapshot.meta.clone()),
             Body::Propose { entries } => {
@@ -175,6 +181,9 @@ impl Note {
         };
         if let Some(hint) = self.rejected {
             add(format_args!(" Rejected (Hint: {hint})"));
+        }
+        if self.snapshot_wanted {
+            add(format_args!(" Wants snapshot"));
         }
         if self.commit != 0 {
             add(format_args!(" Commit:{}", self.commit));
@@ -321,6 +330,7 @@ fn describe_progress(progress: &Progress, window: Window) -> String {
     let (state, pending) = match progress.flow {
         Flow::Probe { .. } => ("StateProbe", 0),
         Flow::Replicate { .. } => ("StateReplicate", 0),
+        Flow::Requested { .. } => ("StateRequested", 0),
         Flow::Snapshot { pending } => ("StateSnapshot", pending),
     };
     let mut out = format!("{state} match={} next={}", progress.matched, progress.next);
@@ -365,6 +375,7 @@ mod tests {
         Run::new(3, 7, entries).map(Entries::from).unwrap_or_default()
     }
 
+    /// etcd: TestDescribeEntry, and whole messages around entries.
     #[test]
     fn messages_show_what_they_have() {
         let append = |data| Body::AppendEntries {
@@ -454,6 +465,7 @@ mod tests {
         assert_eq!(describe_soft_state(&state), "Lead:0 State:StatePreCandidate");
     }
 
+    /// etcd: TestProgressString.
     #[test]
     fn progress_shows_everything_at_once() {
         let window = Window { appends_max: 1, bytes_max: 0 };

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use raft::{
@@ -18,6 +19,8 @@ use raft::{
 pub(super) struct Disk {
     pub(super) log: MemStorage,
     history: Arc<Mutex<Vec<Snapshot>>>,
+    /// Entries have to be read first.
+    is_slow: Arc<AtomicBool>,
 }
 
 impl Disk {
@@ -27,7 +30,16 @@ impl Disk {
         if *snapshot != Snapshot::default() {
             log.apply_snapshot(snapshot.clone())?;
         }
-        Ok(Disk { log, history: Arc::new(Mutex::new(vec![snapshot.clone()])) })
+        Ok(Disk {
+            log,
+            history: Arc::new(Mutex::new(vec![snapshot.clone()])),
+            is_slow: Arc::default(),
+        })
+    }
+
+    /// From now on entries can only be had later, or at once again.
+    pub(super) fn set_slow(&self, is_slow: bool) {
+        self.is_slow.store(is_slow, Ordering::Relaxed);
     }
 
     /// The last snapshot in the history.
@@ -83,6 +95,9 @@ impl Storage for Disk {
     }
 
     fn entries(&self, range: Range<Index>, bytes_max: u64) -> Result<Entries, StorageError> {
+        if self.is_slow.load(Ordering::Relaxed) {
+            return Err(StorageError::Later);
+        }
         self.log.entries(range, bytes_max)
     }
 

@@ -169,6 +169,17 @@ impl Node {
         self.disk.log.entries(range, u64::MAX).map_err(|e| Fatal::new(e.to_string()))
     }
 
+    /// From now on stored entries have to be read first.
+    pub(super) fn delay_entries(&self) {
+        self.disk.set_slow(true);
+    }
+
+    /// They are read.
+    pub(super) fn entries_fetched(&mut self) {
+        self.disk.set_slow(false);
+        self.raw.entries_fetched();
+    }
+
     /// Drops the entries up to `to`, in the storage and in the core.
     pub(super) fn compact(&mut self, to: Index) -> Result<(), Stop> {
         let stable = self.raw.status().stable;

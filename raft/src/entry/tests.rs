@@ -172,3 +172,23 @@ fn the_order_of_positions_is_by_term_then_index() {
 fn the_default_kind_is_a_command() {
     assert_eq!(Entry::default().kind, EntryKind::Normal);
 }
+
+/// etcd: TestProtoMemorySizes. What moves in numbers stays small: a field too many is noticed here.
+#[test]
+fn what_moves_in_numbers_is_small() {
+    use crate::message::{AppendReply, Body, Message};
+    use crate::types::HardState;
+    let sizes = [
+        ("LogId", size_of::<LogId>(), 16),
+        ("HardState", size_of::<HardState>(), 24),
+        ("Entry", size_of::<Entry>(), 40),
+        ("Run", size_of::<Run>(), 48),
+        ("Entries", size_of::<Entries>(), 56),
+        ("AppendReply", size_of::<AppendReply>(), 32),
+        ("Body", size_of::<Body>(), 80),
+        ("Message", size_of::<Message>(), 104),
+    ];
+    for (what, bytes, bytes_max) in sizes {
+        assert!(bytes <= bytes_max, "{what} has grown to {bytes} bytes");
+    }
+}

@@ -5,7 +5,7 @@ use raft::{LogId, RoleKind};
 
 use crate::common::build::Kind;
 use crate::common::node::of_kind;
-use crate::common::{Node, append, grant, server, vote};
+use crate::common::{Node, append, grant, group, server, vote};
 
 fn held(mut node: Node) -> Node {
     node.hold_writes = true;
@@ -66,4 +66,44 @@ fn a_vote_that_was_not_synced_was_not_given() {
     node.restart();
     assert!(node.ask(vote(2, 1, 1, (0, 0))).is_empty());
     assert_eq!(node.persist_all(), [grant(1, 2, 1, false)]);
+}
+
+// ---- Groups under way ----
+
+/// etcd: TestBasicProgress, TestRestart, TestPause (of rafttest). Five servers and a hundred
+/// proposals: all get there, though servers lose power, or stand still, one after the other.
+#[test]
+fn a_hundred_proposals_get_everywhere() {
+    for disturbance in ["none", "restart", "pause"] {
+        let mut net = group(5);
+        net.campaign(1);
+        for n in 0..100 {
+            let (round, victim) = (n / 10, 2 + (n / 10) % 4);
+            match (disturbance, n % 10) {
+                ("restart", 3) => net.restart(victim),
+                ("pause", 3) => net.isolate(victim),
+                ("pause", 8) => net.heal(),
+                _ => {}
+            }
+            net.put(1, &format!("{round}.{n}"));
+        }
+        net.heal();
+        net.run(5);
+        assert_eq!(net.commit(1), 101, "{disturbance}");
+        net.assert_equal();
+        let said = net.node(5).said();
+        assert_eq!((said.len(), said.last().map(String::as_str)), (100, Some("9.99")));
+    }
+    // The leader itself, too: what it had told its clients is there under the next one.
+    let mut net = group(5);
+    for n in 0..20 {
+        let leader = net.elect(100).expect("a majority is there");
+        net.put(leader, &n.to_string());
+        net.restart(leader);
+    }
+    let leader = net.elect(100).expect("a majority is there");
+    net.run(5);
+    let expected: Vec<String> = (0..20).map(|n| n.to_string()).collect();
+    assert_eq!(net.node(leader).said(), expected);
+    net.assert_equal();
 }

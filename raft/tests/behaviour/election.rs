@@ -142,8 +142,9 @@ fn everybody_can_be_elected_in_turn() {
     }
 }
 
-/// etcd: TestLeaderElectionOverwriteNewerLogs(PreVote). A leader of a later term replaces entries
-/// of an older term, even if that is higher than the terms in its own log.
+/// etcd: TestLeaderElectionOverwriteNewerLogs, TestLeaderElectionOverwriteNewerLogsPreVote. A leader
+/// of a later term replaces entries of an older term, even if that is higher than the terms in its
+/// own log.
 #[test]
 fn a_leader_overwrites_entries_of_a_higher_old_term() {
     for pre in [false, true] {
@@ -245,8 +246,8 @@ fn a_higher_term_ends_every_role() {
     }
 }
 
-/// etcd: TestCandidateSelfVoteAfterLostElection(PreVote). The own vote, late from the disk, means
-/// nothing once somebody else leads.
+/// etcd: TestCandidateSelfVoteAfterLostElection, TestCandidateSelfVoteAfterLostElectionPreVote. The
+/// own vote, late from the disk, means nothing once somebody else leads.
 #[test]
 fn a_late_own_vote_after_a_lost_election_is_nothing() {
     for pre in [false, true] {
@@ -362,6 +363,28 @@ fn nobody_stands_over_an_unapplied_membership_change() {
     net.node(2).apply_all();
     net.node(2).tick(40);
     assert_eq!(net.role(2), Candidate, "once it is applied");
+}
+
+/// etcd: TestScan. The change is found wherever it is among what is not applied, however little of
+/// that can be read at a time; without one, everything is looked through, and nothing is in the way.
+#[test]
+fn an_unapplied_change_is_found_on_any_page() {
+    for append_bytes_max in [1, 30, 1 << 20] {
+        for at in 0..=5 {
+            let mut net = group_with(3, |c| c.append_bytes_max = append_bytes_max);
+            net.campaign(1);
+            net.node(2).hold_applies = true;
+            for n in 0..5 {
+                if n == at {
+                    net.change(1, &ConfChange::single(ConfChangeKind::AddLearnerNode, id(4)));
+                }
+                net.put(1, "x");
+            }
+            net.node(2).tick(40);
+            let expected = if at < 5 { Follower } else { Candidate };
+            assert_eq!(net.role(2), expected, "{append_bytes_max} bytes a page, change {at}");
+        }
+    }
 }
 
 /// TinyKV: TestSplitVote2AA.

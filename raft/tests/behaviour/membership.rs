@@ -213,7 +213,7 @@ fn a_smaller_quorum_commits_what_waited() {
 }
 
 /// etcd: TestRawNodeProposeAddDuplicateNode, TestNodeProposeAddDuplicateNode (TinyKV:
-/// ProposeAddDuplicateNode3A), TestNodeProposeAddLearnerNode. Adding a member again is harmless.
+/// TestRawNodeProposeAddDuplicateNode3A), TestNodeProposeAddLearnerNode. Adding a member again is harmless.
 #[test]
 fn adding_a_member_again_is_harmless() {
     let mut net = group(1);
@@ -245,7 +245,7 @@ fn an_application_may_refuse_a_change() {
 
 // ---- Joint configurations ----
 
-/// etcd: TestRawNodeProposeAndConfChange (TinyKV: ProposeAndConfChange3A): an explicit joint
+/// etcd: TestRawNodeProposeAndConfChange (TinyKV: TestRawNodeProposeAndConfChange3A): an explicit joint
 /// configuration is left by an empty change, an implicit one by itself.
 #[test]
 fn a_joint_configuration_is_left_as_it_was_entered() {

@@ -85,7 +85,8 @@ fn the_first_ready_after_a_restart() {
     assert!(!node.raw.has_ready());
 }
 
-/// etcd: TestRawNodeRestartFromSnapshot, TestNodeRestartFromSnapshot (TinyKV: …2C).
+/// etcd: TestRawNodeRestartFromSnapshot, TestNodeRestartFromSnapshot (TinyKV:
+/// TestRawNodeRestartFromSnapshot2C).
 #[test]
 fn the_first_ready_after_a_restart_from_a_snapshot() {
     let mut node = server(1, &[1, 2]).after((1, 2)).log(&[1]).commit(3).start();

@@ -12,7 +12,7 @@ use crate::common::{Node, append, group, id, ids, message, server, snapshot};
 
 // ---- The receiver ----
 
-/// etcd: TestRestore. Position, term and members are the snapshot's; nobody stands before it is on
+/// etcd: TestRestore, TestRestoreFromSnapMsg. Position, term and members are the snapshot's; nobody stands before it is on
 /// disk; the second time it is old.
 #[test]
 fn a_snapshot_is_the_log_and_the_membership() {
@@ -23,7 +23,7 @@ fn a_snapshot_is_the_log_and_the_membership() {
     assert_eq!(node.raw.last(), LogId::new(11, 11));
     assert_eq!(node.raw.term_at(11), Some(11));
     assert_eq!(node.raw.membership().to_string(), "voters=(1 2 3)");
-    assert_eq!(node.raw.leader(), Some(id(2)), "etcd: TestRestoreFromSnapMsg");
+    assert_eq!(node.raw.leader(), Some(id(2)), "who sent it leads");
     node.tick(40);
     node.ask(message(2, 1, 11, raft::Body::TimeoutNow));
     assert_eq!(node.raw.role(), RoleKind::Follower, "not before it is on disk");

@@ -20,7 +20,8 @@ fn transferee(net: &mut Net) -> Option<u64> {
 }
 
 /// etcd: TestLeaderTransferToUpToDateNode, TestLeaderTransferToUpToDateNodeFromFollower (TinyKV:
-/// …3A). To and fro, asked of the leader or of a follower.
+/// TestLeaderTransferToUpToDateNode3A, TestLeaderTransferToUpToDateNodeFromFollower3A). To and fro,
+/// asked of the leader or of a follower.
 #[test]
 fn to_who_is_up_to_date_and_back() {
     for via_follower in [false, true] {
@@ -73,7 +74,8 @@ fn through_leases_and_pre_votes() {
     assert_eq!((node.raw.role(), node.raw.term()), (Candidate, 2));
 }
 
-/// etcd: TestLeaderTransferToSlowFollower (TinyKV: …3A); T2. Only once it has everything.
+/// etcd: TestLeaderTransferToSlowFollower (TinyKV: TestLeaderTransferToSlowFollower3A); T2. Only once
+/// it has everything.
 #[test]
 fn to_who_has_to_catch_up_first() {
     let mut net = led(3);
@@ -95,7 +97,7 @@ fn to_who_has_to_catch_up_first() {
     assert_eq!(of_kind(&sent, Kind::TimeoutNow).len(), 1);
 }
 
-/// etcd: TestLeaderTransferAfterSnapshot (TinyKV: …3A).
+/// etcd: TestLeaderTransferAfterSnapshot (TinyKV: TestLeaderTransferAfterSnapshot3A).
 #[test]
 fn to_who_needs_a_snapshot_first() {
     let mut net = led(3);
@@ -122,8 +124,9 @@ fn to_who_needs_a_snapshot_first() {
 }
 
 /// etcd: TestLeaderTransferToSelf, TestLeaderTransferToNonExistingNode,
-/// TestLeaderTransferToNonExistingNodeFromFollower, TestLeaderTransferToLearner (TinyKV: …3A;
-/// raft-rs: test_leader_transfer_to_learner).
+/// TestLeaderTransferToNonExistingNodeFromFollower, TestLeaderTransferToLearner (TinyKV:
+/// TestLeaderTransferToSelf3A, TestLeaderTransferToNonExistingNode3A; raft-rs:
+/// test_leader_transfer_to_learner).
 #[test]
 fn to_nobody_who_could() {
     for via in [1, 2] {
@@ -167,7 +170,7 @@ fn proposals_are_refused_meanwhile() {
     assert_eq!(net.node(1).raw.last(), before);
 }
 
-/// etcd: TestLeaderTransferReceiveHigherTermVote (TinyKV: …3A).
+/// etcd: TestLeaderTransferReceiveHigherTermVote (TinyKV: TestLeaderTransferReceiveHigherTermVote3A).
 #[test]
 fn a_higher_term_ends_it() {
     let mut net = led(3);
@@ -177,7 +180,8 @@ fn a_higher_term_ends_it() {
     assert_eq!((net.role(1), transferee(&mut net)), (Follower, None));
 }
 
-/// etcd: TestLeaderTransferRemoveNode, TestLeaderTransferDemoteNode (TinyKV: …RemoveNode3A).
+/// etcd: TestLeaderTransferRemoveNode, TestLeaderTransferDemoteNode (TinyKV:
+/// TestLeaderTransferRemoveNode3A).
 #[test]
 fn removing_or_demoting_the_target_ends_it() {
     for kind in [ConfChangeKind::RemoveNode, ConfChangeKind::AddLearnerNode] {
@@ -194,7 +198,7 @@ fn removing_or_demoting_the_target_ends_it() {
     }
 }
 
-/// etcd: TestLeaderTransferBack (TinyKV: …3A). A transfer to the leader itself takes it back.
+/// etcd: TestLeaderTransferBack (TinyKV: TestLeaderTransferBack3A). A transfer to the leader itself takes it back.
 #[test]
 fn it_can_be_taken_back() {
     let mut net = led(3);
@@ -205,7 +209,8 @@ fn it_can_be_taken_back() {
     net.put(1, "x");
 }
 
-/// etcd: TestLeaderTransferSecondTransferToAnotherNode (TinyKV: …3A).
+/// etcd: TestLeaderTransferSecondTransferToAnotherNode (TinyKV:
+/// TestLeaderTransferSecondTransferToAnotherNode3A).
 #[test]
 fn a_second_target_replaces_the_first() {
     let mut net = led(3);

@@ -12,7 +12,8 @@
 //! and so the state machine. One more makes log segments ahead of use. Each sleeps on a
 //! queue and takes all that has come meanwhile, which is how batches form: while the disk syncs
 //! one, the next gathers. The loop keeps the time itself; ticks that were missed are not made up
-//! for, so a process that was stopped for a while does not wake up to a burst of them.
+//! for, so a process that was stopped for a while does not wake up to a burst of them. What is
+//! hardly any work to apply the loop applies itself, if nothing waits for that; see `apply`.
 //!
 //! Snapshots have threads of their own, which come and go; see `snapshots`.
 //!

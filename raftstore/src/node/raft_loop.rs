@@ -1,5 +1,6 @@
 //! The loop: takes what has come, steps the store, hands out what it says.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -11,7 +12,7 @@ use super::threads::{Workers, Writer};
 use super::{NodeConfig, NodeError};
 use raft::ReadMode;
 
-use crate::applier::Task;
+use crate::applier::{AppliedReport, Task};
 use crate::batch::Batch;
 use crate::codec::message::PeerMessage;
 use crate::machine::{Machine, Refusal};
@@ -138,12 +139,7 @@ impl<M: Machine> RaftLoop<M> {
             Input::Written(batches) => {
                 batches.into_iter().for_each(|batch| self.store.persisted(batch));
             }
-            Input::Applied(reports) => {
-                reports.into_iter().for_each(|report| self.store.applied(report));
-                if let Some(halt) = self.store.halted() {
-                    return Err(halt.clone().into());
-                }
-            }
+            Input::Applied => self.applied(self.workers.desk.take_reports())?,
             Input::Lost(store) => self.store.unreachable(store),
             Input::Snapshot(from, received) => self.receive(from, received),
             Input::SnapshotSent(id, arrived) => self.store.snapshot_sent(id, arrived),
@@ -182,22 +178,26 @@ impl<M: Machine> RaftLoop<M> {
         for send in self.ready.snapshots.drain(..) {
             snapshots::send(&self.shared, send);
         }
-        self.apply();
         if !self.ready.roles.is_empty() {
             self.ready.roles.drain(..).for_each(|change| log::info!("{change}"));
             self.publish();
         }
-        // Last, because it may fail, and what else was handed out must not be lost with it.
-        if let Some(batch) = self.ready.batch.take() {
-            self.write(batch)?;
+        let batch = self.ready.batch.take();
+        // Other threads can be at the disk while this one applies. Else applying comes first: it
+        // is not to wait for the disk, which may fail besides.
+        if matches!(self.workers.writer, Writer::Inline(..)) {
+            self.apply()?;
+            return batch.map_or(Ok(()), |batch| self.write(batch));
         }
-        Ok(())
+        let written = batch.map_or(Ok(()), |batch| self.write(batch));
+        self.apply()?;
+        written
     }
 
-    /// Passes the round's tasks on.
-    fn apply(&mut self) {
+    /// Carries the round's tasks out, or passes them on.
+    fn apply(&mut self) -> Result<(), NodeError> {
         if self.ready.tasks.is_empty() {
-            return;
+            return Ok(());
         }
         let tasks = std::mem::take(&mut self.ready.tasks);
         let reads = tasks.iter().map(|task| match task {
@@ -208,8 +208,23 @@ impl<M: Machine> RaftLoop<M> {
             | Task::Install { .. } => 0,
         });
         self.shared.reading.fetch_add(reads.sum(), Ordering::Relaxed);
-        // If the thread has ended by a panic, nobody there can be answered any more.
-        let _ = self.workers.apply.queue.push(Work::Tasks(tasks));
+        let Workers { apply, desk, .. } = &self.workers;
+        let here = || desk.run_here(tasks, &apply.queue, &self.shared);
+        match catch_unwind(AssertUnwindSafe(here)) {
+            Ok(Ok(reports)) => self.applied(reports),
+            Ok(Err(tasks)) => {
+                // If the thread has ended by a panic, nobody there can be answered any more.
+                let _ = apply.queue.push(Work::Tasks(tasks));
+                Ok(())
+            }
+            // The machine's, wherever it ran.
+            Err(_) => Err(NodeError::Panicked("apply")),
+        }
+    }
+
+    fn applied(&mut self, reports: Vec<AppliedReport>) -> Result<(), NodeError> {
+        reports.into_iter().for_each(|report| self.store.applied(report));
+        self.store.halted().map_or(Ok(()), |halt| Err(halt.clone().into()))
     }
 
     fn send(&mut self) {
@@ -275,7 +290,7 @@ impl<M: Machine> RaftLoop<M> {
     pub(super) fn finish(&mut self, is_well: bool) -> Result<(), NodeError> {
         self.store.shut_down();
         // A round that panicked half-way may have left some.
-        self.apply();
+        self.apply()?;
         if is_well {
             self.store.flush();
             self.round()?;

@@ -9,7 +9,6 @@ use parking_lot::{Condvar, Mutex};
 
 use super::snapshots::{self, Pace};
 use super::{NodeConfig, NodeError};
-use crate::applier::AppliedReport;
 use crate::batch::WrittenBatch;
 use crate::codec::message::PeerMessage;
 use crate::disk::Disk;
@@ -34,8 +33,8 @@ pub(super) enum Input<M: Machine> {
     Campaign(RegionId),
     /// Batches are on disk, in order.
     Written(Vec<WrittenBatch>),
-    /// Tasks are done.
-    Applied(Vec<AppliedReport>),
+    /// Tasks are done: the applier's desk has the reports.
+    Applied,
     /// Messages to that store may be lost.
     Lost(StoreId),
     /// A snapshot from another store is on this disk.
@@ -59,7 +58,7 @@ impl<M: Machine> Input<M> {
             | Input::Transfer { .. }
             | Input::Campaign(_)
             | Input::Written(_)
-            | Input::Applied(_)
+            | Input::Applied
             | Input::Lost(_)
             // The next start finds the file and removes it.
             | Input::Snapshot(..)

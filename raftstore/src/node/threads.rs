@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Instant;
 
-use super::apply::{self, Work};
+use super::apply::{ApplyDesk, Work};
 use super::node_log::NodeLog;
 use super::raft_loop::RaftLoop;
 use super::shared::{Input, Shared};
@@ -69,6 +69,7 @@ pub(super) struct Workers<M: Machine> {
     pub(super) writer: Writer,
     pub(super) prepare: Option<Worker<()>>,
     pub(super) apply: Worker<Work<M>>,
+    pub(super) desk: Arc<ApplyDesk<M>>,
 }
 
 /// Tells the loop when its thread panics.
@@ -102,9 +103,10 @@ pub(super) fn spawn<M: Machine>(
         Worker::spawn(name("prepare"), move |queue| writer::prepare(&preparer, queue))
     });
     let prepare = prepare.transpose()?;
+    let apply_desk = Arc::new(ApplyDesk::new(applier));
     let apply = {
-        let alarm = alarm("apply");
-        Worker::spawn(name("apply"), move |queue| apply::run(applier, queue, &alarm.shared))?
+        let (alarm, desk) = (alarm("apply"), Arc::clone(&apply_desk));
+        Worker::spawn(name("apply"), move |queue| desk.run(queue, &alarm.shared))?
     };
     let threads = log.syncs_max().min(config.syncs_max);
     let writer = if config.sync == SyncMode::Inline || threads == 0 {
@@ -126,7 +128,7 @@ pub(super) fn spawn<M: Machine>(
         Writer::Threads(worker, desk)
     };
     let thread = Builder::new().name(name("loop"));
-    let workers = Workers { writer, prepare, apply };
+    let workers = Workers { writer, prepare, apply, desk: apply_desk };
     let shared = Arc::clone(shared);
     let mut raft_loop = RaftLoop::new(config, Arc::clone(&shared), store, workers, Instant::now());
     thread.spawn(move || {
@@ -160,7 +162,7 @@ fn end<M: Machine>(
     shared.pace.stop();
     shared.transport.stop();
     snapshots::end_receiving(&shared);
-    let Workers { writer, prepare, apply } = raft_loop.into_workers();
+    let Workers { writer, prepare, apply, desk: _desk } = raft_loop.into_workers();
     let mut ended = None;
     match writer {
         Writer::Inline(log, _) if outcome.is_ok() => outcome = log.close().map_err(NodeError::from),

@@ -146,6 +146,11 @@ impl<T> Queue<T> {
         state.weights = [0; LANES];
     }
 
+    /// Whether nothing is queued.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.state.lock().items.is_empty()
+    }
+
     /// Takes nothing on any more; what is queued can still be taken. Wakes the consumer.
     pub(crate) fn close(&self) {
         self.state.lock().is_closed = true;

@@ -24,6 +24,8 @@
 //! # The chapters
 //!
 //! What each does is shown by scripts, in the directories below `tests/scripts` that are named here.
+//! What etcd, raft-rs and TinyKV pin by their tests is listed by name in `raft/tests/README.md`, with
+//! our tests of the same.
 //!
 //! | chapter | file | scripts | paper |
 //! |---|---|---|---|

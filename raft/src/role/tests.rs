@@ -1,4 +1,4 @@
-//! etcd: TestStateTransition. Which role may follow which, with which term and leader.
+//! Which role may follow which, with which term and leader.
 
 use super::Next;
 use crate::config::Config;
@@ -34,6 +34,7 @@ fn in_role(role: RoleKind) -> Raft {
     raft
 }
 
+/// etcd: TestStateTransition.
 #[test]
 fn the_transitions_of_figure_4() {
     let follow = |term, leader| Next::Follow { term, leader };

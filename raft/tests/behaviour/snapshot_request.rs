@@ -64,7 +64,7 @@ fn a_snapshot_that_goes_further_replaces_everything() {
     assert_eq!((node.raw.compacted().index, node.raw.last().index), (5, 5));
 }
 
-/// raft-rs: test_request_snapshot (of test_raft_snap.rs). Impossible on a leader, without a leader,
+/// raft-rs: test_request_snapshot. Impossible on a leader, without a leader,
 /// and with a log that does not end in the current term.
 #[test]
 fn who_cannot_ask_is_told_why() {

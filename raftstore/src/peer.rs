@@ -17,7 +17,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use raft::{Body, Entry, HardState, LogId, Message, NodeId, ProposeError, Proposed, RawNode};
+use raft::{
+    Applied, Body, Entry, HardState, LogId, Message, NodeId, ProposeError, Proposed, RawNode,
+};
 use raft::{Index, ReadState, RoleKind, StepError, Write, Written};
 
 use crate::applier::{AppliedReport, Task, refuse_all};
@@ -40,6 +42,9 @@ const SEEN_MAX: usize = 16;
 pub(crate) struct Peer<M: Machine> {
     region: Arc<Region>,
     raw: RawNode,
+    /// The last entry that is part of the state. The core's is ahead of it from the moment a
+    /// snapshot is on disk until it is installed.
+    applied: Index,
     /// Where messages came from, for members that the region does not name yet.
     seen: Vec<(NodeId, StoreId)>,
     /// This round's proposals and who waits for them.
@@ -74,6 +79,7 @@ impl<M: Machine> Peer<M> {
         let keep_ticks = 4 * u64::from(config.election_ticks);
         Peer {
             region: Arc::new(region),
+            applied: raw.applied_index(),
             seen: Vec::new(),
             entries: Vec::new(),
             callbacks: Vec::new(),
@@ -158,6 +164,8 @@ impl<M: Machine> Peer<M> {
 
     /// Entries are applied, or a checkpoint is done.
     pub(crate) fn applied(&mut self, now: u64, report: AppliedReport) {
+        let last = report.applied.as_ref().and_then(Applied::last).or(report.installed);
+        self.applied = last.map_or(self.applied, |last| last.index);
         if let Some(applied) = report.applied {
             self.decided(applied.last());
             if let Err(why) = self.raw.applied(applied) {
@@ -389,7 +397,7 @@ impl<M: Machine> Peer<M> {
             leader: self.leader_store(),
             last: self.raw.last().index,
             commit: self.raw.commit(),
-            applied: self.raw.applied_index(),
+            applied: self.applied,
             compacted: self.raw.compacted().index,
             pending_proposals: self.pending_proposals,
             pending_reads: self.reads.len(),

@@ -27,7 +27,7 @@ const SLOW_FACTOR: u64 = 4;
 /// When the log is compacted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// Entries that must be gained by it.
+    /// Entries that must be gained by it; half of `count_max` will do.
     pub(crate) step: u64,
     /// Entries that a member which is away may hold up.
     pub(crate) count_max: u64,
@@ -89,7 +89,7 @@ impl Compaction {
         pin: Option<Index>,
         limits: Limits,
     ) -> Option<Index> {
-        let step = limits.step.min(limits.count_max).max(1);
+        let step = limits.step.min(limits.count_max / 2).max(1);
         let bound = self.bound(raw, pin);
         if self.proposed.is_some() || bound < self.agreed + step {
             return None;

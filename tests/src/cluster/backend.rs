@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kv::{Callback, Cf, Request};
-use raftstore::store::RegionStatus;
+use raftstore::store::{Counters, RegionStatus};
 use raftstore::{RegionId, StoreId};
 
 use crate::cluster::sim::SimCluster;
@@ -46,6 +46,9 @@ pub trait Backend {
 
     /// What a running store says of a region.
     fn status(&self, store: StoreId, region: RegionId) -> Option<RegionStatus>;
+
+    /// What a running store has counted in this life.
+    fn counters(&self, store: StoreId) -> Option<Counters>;
 
     /// A value as a running store has it, without asking anybody whether it is current.
     fn peek(&self, store: StoreId, cf: Cf, key: &[u8]) -> Option<Bytes>;

@@ -25,6 +25,7 @@
 
 pub mod backend;
 mod faults;
+pub mod inside;
 mod late;
 mod link;
 pub mod patience;
@@ -39,6 +40,7 @@ use raftstore::store::RegionStatus;
 use raftstore::{Refusal, RegionId, StoreId, Unknown};
 
 pub use backend::{Backend, Stop};
+pub use inside::ThreadOptions;
 pub use link::ClusterLink;
 pub use patience::Patience;
 pub use sim::SimCluster;

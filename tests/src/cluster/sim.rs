@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use raftstore::command::{CommandKind, encode};
 use raftstore::disk::Disk;
 use raftstore::disk::sim::Crash;
-use raftstore::store::RegionStatus;
+use raftstore::store::{Counters, RegionStatus};
 use raftstore::wal::GroupLog;
 use raftstore::{Epoch, RegionId, StoreId};
 
@@ -181,6 +181,11 @@ impl Backend for SimCluster {
 
     fn status(&self, store: StoreId, region: RegionId) -> Option<RegionStatus> {
         self.world.status(store, region)
+    }
+
+    fn counters(&self, store: StoreId) -> Option<Counters> {
+        let process = self.world.host(store).process.as_ref();
+        process.map(|process| process.store.counters())
     }
 
     fn peek(&self, store: StoreId, cf: Cf, key: &[u8]) -> Option<Bytes> {

@@ -18,7 +18,7 @@ use parking_lot::RwLock;
 use raftstore::codec::message::PeerMessage;
 use raftstore::disk::{Claim, ClusterId, DirDisk, Disk, Route};
 use raftstore::node::{NodeConfig, NodeHandle, OpenLog, Proposal};
-use raftstore::store::{RegionStatus, StoreConfig};
+use raftstore::store::{Counters, RegionStatus, StoreConfig};
 use raftstore::transport::Packet;
 use raftstore::transport::local::Network;
 use raftstore::wal::{Wal, WalOptions};
@@ -26,6 +26,7 @@ use raftstore::{Callback as _, Epoch, Refusal, Region, RegionId, StoreId};
 use tempfile::TempDir;
 
 use crate::cluster::backend::{Backend, Stop};
+use crate::cluster::inside::ThreadOptions;
 use crate::cluster::late::{Late, is_delivering};
 use crate::filter::{Filter, Partition, Passage};
 use crate::sim::Time;
@@ -74,6 +75,7 @@ struct Running {
 /// Nodes in this process, with a directory each.
 pub struct ThreadCluster {
     dir: TempDir,
+    options: ThreadOptions,
     stores: Vec<StoreId>,
     running: BTreeMap<StoreId, Running>,
     network: Network,
@@ -90,6 +92,14 @@ impl ThreadCluster {
     /// # Errors
     /// If one does not start.
     pub fn new(stores: u64) -> Result<ThreadCluster, String> {
+        ThreadCluster::with(ThreadOptions::new(stores))
+    }
+
+    /// Nodes with empty directories and those limits.
+    ///
+    /// # Errors
+    /// If one does not start.
+    pub fn with(options: ThreadOptions) -> Result<ThreadCluster, String> {
         let network = Network::new();
         let filters = Filters::default();
         let asked = Arc::clone(&filters);
@@ -105,7 +115,8 @@ impl ThreadCluster {
         }));
         let mut cluster = ThreadCluster {
             dir: TempDir::new().map_err(|error| error.to_string())?,
-            stores: (1..=stores).map(StoreId).collect(),
+            options,
+            stores: (1..=options.stores).map(StoreId).collect(),
             running: BTreeMap::new(),
             network,
             filters,
@@ -131,11 +142,16 @@ impl ThreadCluster {
         let (wal, recovered) = Wal::open(Arc::clone(&disk), claim.identity(), options)
             .map_err(|error| error.to_string())?;
         let compacted = recovered.groups.iter().map(|(region, log)| (*region, log.compacted.index));
-        let machine = KvMachine::open(Arc::clone(&disk), CheckpointOptions::default(), compacted)
+        let checkpoints = CheckpointOptions {
+            log_bytes_min: self.options.checkpoint_bytes,
+            ..CheckpointOptions::default()
+        };
+        let machine = KvMachine::open(Arc::clone(&disk), checkpoints, compacted)
             .map_err(|error| error.to_string())?;
         let reader = machine.reader();
         let mut config = NodeConfig::new(StoreConfig::new(store));
         config.tick = TICK;
+        config.store.log_gc_count_limit = self.options.log_gc_count_limit;
         config.store.incarnation = disk.random();
         config.store.seed = disk.random();
         let log = OpenLog::wal(wal, recovered.groups);
@@ -216,6 +232,10 @@ impl Backend for ThreadCluster {
 
     fn status(&self, store: StoreId, region: RegionId) -> Option<RegionStatus> {
         self.running.get(&store)?.node.status(region)
+    }
+
+    fn counters(&self, store: StoreId) -> Option<Counters> {
+        Some(self.running.get(&store)?.node.counters().store)
     }
 
     fn peek(&self, store: StoreId, cf: Cf, key: &[u8]) -> Option<Bytes> {

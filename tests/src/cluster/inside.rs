@@ -1,0 +1,62 @@
+//! What a single store has and has counted, looked at from outside; clusters whose limits are small.
+
+use bytes::Bytes;
+use kv::{Cf, Op, OpResult};
+use raftstore::StoreId;
+use raftstore::store::Counters;
+
+use crate::cluster::{Cluster, ThreadCluster};
+
+/// What can be chosen about a cluster of threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ThreadOptions {
+    /// How many stores, each a voter of region 1.
+    pub stores: u64,
+    /// Entries that the log keeps for a store that is away.
+    pub log_gc_count_limit: u64,
+    /// Bytes by which the log grows until the state machine makes its state durable.
+    pub checkpoint_bytes: u64,
+}
+
+impl ThreadOptions {
+    /// The limits that stores have by default.
+    #[must_use]
+    pub fn new(stores: u64) -> ThreadOptions {
+        ThreadOptions { stores, log_gc_count_limit: 128_000, checkpoint_bytes: 64 << 20 }
+    }
+}
+
+impl Cluster {
+    /// Real nodes in this process, with those limits.
+    ///
+    /// # Panics
+    /// If a store does not start.
+    #[must_use]
+    pub fn threaded(options: ThreadOptions) -> Cluster {
+        match ThreadCluster::with(options) {
+            Ok(threads) => Cluster::over(Box::new(threads)),
+            Err(failure) => panic!("the cluster does not start: {failure}"),
+        }
+    }
+
+    /// Removes a key of a column family.
+    ///
+    /// # Panics
+    /// If nobody does it in time.
+    pub fn must_delete_cf(&mut self, cf: Cf, key: impl Into<Bytes>) {
+        let result = self.one(Op::Delete { cf, key: key.into(), return_old: false });
+        assert!(matches!(result, OpResult::Deleted { .. }), "delete gives {result:?}");
+    }
+
+    /// A value as a running store has it in its own state now.
+    #[must_use]
+    pub fn value_on(&self, store: StoreId, cf: Cf, key: &str) -> Option<Bytes> {
+        self.back.peek(store, cf, key.as_bytes())
+    }
+
+    /// What a running store has counted in this life.
+    #[must_use]
+    pub fn counters(&self, store: StoreId) -> Option<Counters> {
+        self.back.counters(store)
+    }
+}

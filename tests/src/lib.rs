@@ -11,3 +11,7 @@ pub mod linearizability;
 pub mod lists;
 pub mod script;
 pub mod sim;
+
+/// The page for whoever brings a store of their own; its examples are compiled and run.
+#[doc = include_str!("../README.md")]
+pub mod readme {}

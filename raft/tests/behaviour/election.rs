@@ -438,3 +438,44 @@ fn stale_messages_reach_nobody() {
     assert_eq!(net.role(2), Leader);
     assert_eq!(net.arrived[&Kind::VoteReply], 5);
 }
+
+/// etcd: a follower that has not voted in its term but knows the leader has nothing to decide.
+#[test]
+fn beside_a_leader_nobody_gets_a_vote() {
+    let mut node = server(1, &[1, 2, 3]).log(&[1, 2]).term(3).start();
+    node.ask(heartbeat(3, 1, 3, 0));
+    assert_eq!(node.ask(vote(2, 1, 3, (9, 9))), [grant(1, 2, 3, false)]);
+    assert_eq!(node.storage.hard_state().vote, None);
+}
+
+/// Figure 2, followers: a timer runs out "without … granting vote to candidate". A vote that is
+/// refused is none.
+#[test]
+fn a_vote_restarts_the_election_timer_if_it_is_granted() {
+    for (last, granted) in [((9, 9), true), ((1, 1), false)] {
+        let mut node = server(1, &[1, 2, 3]).log(&[1, 2]).term(3).start();
+        node.raw.set_election_timeout(10);
+        node.tick(9);
+        assert_eq!(node.ask(vote(2, 1, 3, last)), [grant(1, 2, 3, granted)]);
+        node.tick(1);
+        assert_eq!(node.raw.role() == Follower, granted, "{last:?}");
+        node.tick(8);
+        assert_eq!(node.raw.role() == Follower, granted, "{last:?}");
+        node.tick(1);
+        assert_eq!(node.raw.role(), Candidate);
+    }
+}
+
+/// A voter that refused cannot have granted, whatever arrives in its name later.
+#[test]
+fn the_first_answer_of_a_voter_counts() {
+    let mut node = server(1, &[1, 2, 3, 4, 5]).start();
+    node.stand();
+    for (from, granted) in [(2, false), (2, true), (3, true)] {
+        node.take(grant(from, 1, 1, granted));
+    }
+    assert_eq!(node.raw.status().votes, [(id(1), true), (id(2), false), (id(3), true)]);
+    assert_eq!(node.raw.role(), Candidate, "two of five");
+    node.take(grant(4, 1, 1, true));
+    assert_eq!(node.raw.role(), Leader);
+}

@@ -6,8 +6,9 @@
 //! to it from the start (servers cannot be copied), and each state is gone on from once, by its
 //! hash. The smallest worlds are seen completely; of larger ones, the states that are nearest to
 //! a run without mishaps: a lost, late or repeated message, an election out of turn, a crash each
-//! count one. What is found first is the nearest way to it, and is printed. From some states on
-//! nothing fails any more, and then somebody has to lead and to commit.
+//! count one. What is found first is the nearest way to it, and is printed. Then chance leads, to
+//! states that take many mishaps. From some states on nothing fails any more, and then somebody has
+//! to lead and to commit.
 //!
 //! `cargo test` looks at so many states of each world as take seconds; `EXPLORE_STATES=…` says how
 //! many instead, and `cargo test --release -p raft --test explorer -- --nocapture` shows how far
@@ -136,6 +137,14 @@ fn three_servers_slow_disks() {
     let budget = Budget { campaigns: 3, proposals: 2, crashes: 1, ..FEW };
     let rules = Rules { slow_disks: &[1, 2, 3], ..rules(3, budget) };
     explore("slow disks", Order::Mishaps, rules);
+}
+
+/// Nothing but elections, with disks that forget what was not synced.
+#[test]
+fn three_servers_elections_on_slow_disks() {
+    let budget = Budget { campaigns: 4, proposals: 2, crashes: 2, ..FEW };
+    let rules = Rules { slow_disks: &[1, 2], ..rules(3, budget) };
+    explore("elections on slow disks", Order::Mishaps, rules);
 }
 
 // ---- Elections ----

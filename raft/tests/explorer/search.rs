@@ -9,11 +9,14 @@ use raft::Storage;
 use crate::world::{Choice, Rules, World};
 
 /// States of each world that are gone on from in `cargo test`.
-const STATES: usize = 6_000;
+const STATES: usize = 4_000;
 
 /// One state in so many is also gone on from without any further mishap, to see that somebody leads
 /// in the end: that takes as long as many states.
 const RECOVERIES: usize = 100;
+
+/// Events of a walk that chance leads, at most.
+const WALK: usize = 80;
 
 /// In which order states are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,10 +64,35 @@ pub(crate) fn explore(name: &str, order: Order, rules: Rules) {
             }
         }
     }
+    if order == Order::Mishaps {
+        // One walk costs about as much as going on from two states.
+        steps += wander(name, rules, budget as u64 / 4);
+    }
     let states = seen.len();
     let rest = if ways.iter().all(VecDeque::is_empty) { "that is all" } else { "of more" };
     let near = if order == Order::Mishaps { format!(", {mishaps} mishaps") } else { String::new() };
     println!("{name}: {states} states, {rest}; {deepest} events deep{near}; {steps} steps");
+}
+
+/// Goes wherever chance leads, again and again: to states that take many mishaps. Half of what
+/// happens is what would happen without any.
+fn wander(name: &str, rules: Rules, walks: u64) -> u64 {
+    let mut steps = 0;
+    for seed in 0..walks {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (mut world, mut way) = (World::new(rules), Vec::new());
+        while way.len() < WALK {
+            let choices = world.choices();
+            if choices.is_empty() {
+                break;
+            }
+            let at = if random.bool() { 0 } else { random.usize(..choices.len()) };
+            way.push(choices[at].0);
+            world.run(choices[at].0).unwrap_or_else(|broken| fail(name, rules, &way, &broken));
+        }
+        steps += way.len() as u64;
+    }
+    steps
 }
 
 fn walk(rules: Rules, way: &[Choice]) -> Result<World, String> {

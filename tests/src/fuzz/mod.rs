@@ -148,6 +148,7 @@ fn config(id: NodeId, random: &mut Rng) -> Config {
         eager_appends: random.bool(),
         skip_commit_broadcast: random.bool(),
         apply_unpersisted: random.bool(),
+        commit_hints: random.bool(),
         disable_conf_change_validation: random.u32(..4) == 0,
         step_down_on_removal: random.bool(),
         disable_proposal_forwarding: random.u32(..4) == 0,

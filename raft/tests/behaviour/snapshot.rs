@@ -178,17 +178,28 @@ fn who_needs_what_is_compacted_gets_a_snapshot() {
     assert_eq!((pr.matched, pr.next), (0, 12));
 }
 
-/// etcd: TestIgnoreProvidingSnap. Not if it does not answer.
+/// etcd: TestIgnoreProvidingSnap. Not while it does not answer; as soon as it does.
 #[test]
 fn who_does_not_answer_gets_no_snapshot() {
-    let mut node = server(1, &[1, 2]).after((11, 11)).tune(|c| c.check_quorum = true).lead();
-    node.take(accepted(2, 1, 12, 12));
+    let mut node = server(1, &[1, 2, 3]).after((11, 11)).tune(|c| c.check_quorum = true).lead();
+    for of in [2, 3] {
+        node.take(accepted(of, 1, 12, 12));
+    }
     node.settle();
+    node.raw.propose("13".into()).expect("it leads");
+    node.raw.propose("14".into()).expect("it leads");
+    node.settle();
+    node.take(accepted(3, 1, 12, 14));
+    node.settle();
+    node.compact(14);
     node.tick(10);
     node.raw.report_unreachable(id(2));
-    assert!(!node.progress(2).recent_active);
-    node.raw.propose("x".into()).expect("it leads");
+    let pr = node.progress(2);
+    assert_eq!((pr.recent_active, pr.next, pr.is_paused()), (false, 13, false));
+    node.raw.propose("15".into()).expect("it leads");
     assert!(of_kind(&node.settle(), Kind::Snapshot).is_empty());
+    let sent = node.ask(heartbeat_reply(2, 1, 12));
+    assert_eq!(of_kind(&sent, Kind::Snapshot).len(), 1);
 }
 
 /// etcd: TestSnapshotFailure. After a failure: from match again, and not before it is heard from.

@@ -97,6 +97,19 @@ fn to_who_has_to_catch_up_first() {
     assert_eq!(of_kind(&sent, Kind::TimeoutNow).len(), 1);
 }
 
+/// T§3.10: the target's log has to be the leader's to its end; an acknowledgement of less is no news.
+#[test]
+fn to_who_has_acknowledged_everything() {
+    let mut leader = server(1, &[1, 2, 3]).log(&[1]).lead();
+    leader.raw.propose("3".into()).expect("it leads");
+    leader.raw.transfer_leader(id(2));
+    leader.settle();
+    for (index, told) in [(2, false), (3, true)] {
+        let sent = leader.ask(accepted(2, 1, 2, index));
+        assert_eq!(!of_kind(&sent, Kind::TimeoutNow).is_empty(), told, "{index}");
+    }
+}
+
 /// etcd: TestLeaderTransferAfterSnapshot (TinyKV: TestLeaderTransferAfterSnapshot3A).
 #[test]
 fn to_who_needs_a_snapshot_first() {

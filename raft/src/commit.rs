@@ -14,7 +14,9 @@ use crate::types::Index;
 /// own entries. Says whether the commit index moved.
 pub(crate) fn advance(server: &mut Server, leader: &Leader) -> bool {
     let index = reached(server, leader).0;
-    server.log.term(index) == Some(server.term) && server.log.commit_to(index)
+    index > server.log.committed()
+        && server.log.term(index) == Some(server.term)
+        && server.log.commit_to(index)
 }
 
 /// Whether this leader has committed an entry of its own term: only then does it know what its

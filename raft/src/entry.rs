@@ -6,7 +6,7 @@
 //! reference count; no entry is ever copied.
 //!
 //! ```text
-//! Run { term: 3, first: 7 } ──► Arc<[ Entry, Entry, Entry, Entry ]>
+//! Run { first: 7 } ──► Arc { term: 3, [ Entry, Entry, Entry, Entry ] }
 //!     └ a slice of it: the same Arc, narrower bounds
 //! ```
 
@@ -69,35 +69,82 @@ pub struct EntryRef<'a> {
 /// Consecutive entries of one term, shared by reference. Never empty.
 #[derive(Clone)]
 pub struct Run {
-    term: Term,
+    shared: Arc<Shared>,
     first: Index,
+    /// Which of the shared entries are in it.
     start: u32,
     len: u32,
+    /// Whether a membership change is among the shared entries: nearly never, and then nobody has
+    /// to look at each of them to know.
+    has_changes: bool,
+}
+
+/// What a run and its slices refer to.
+struct Shared {
+    term: Term,
+    len: u32,
     payload_bytes: u64,
-    entries: Arc<[Entry]>,
+    entries: Held,
+}
+
+/// One entry is held without a buffer: a leader that is given one at a time makes one allocation
+/// for each.
+enum Held {
+    One(Entry),
+    Many(Vec<Entry>),
+}
+
+impl Held {
+    fn as_slice(&self) -> &[Entry] {
+        match self {
+            Held::One(one) => std::slice::from_ref(one),
+            Held::Many(many) => many,
+        }
+    }
 }
 
 impl Run {
     /// The run of `entries` that starts at `first`; `None` if there are none, or if there is no
     /// index for the last.
     ///
-    /// The entries are moved, not copied: an iterator of known length (such as `Vec::drain`)
-    /// costs one allocation.
+    /// The entries are moved, not copied, and the buffer they came in is kept, but for that of a
+    /// single one.
     #[must_use]
-    pub fn new(term: Term, first: Index, entries: impl Into<Arc<[Entry]>>) -> Option<Run> {
-        let entries: Arc<[Entry]> = entries.into();
-        let len = u32::try_from(entries.len()).expect("a run has fewer than 2^32 entries");
-        if len == 0 || first.checked_add(u64::from(len)).is_none() {
-            return None;
+    pub fn new(term: Term, first: Index, entries: impl Into<Vec<Entry>>) -> Option<Run> {
+        let mut entries: Vec<Entry> = entries.into();
+        match entries.pop() {
+            Some(one) if entries.is_empty() => Run::of_one(term, first, one),
+            Some(last) => {
+                entries.push(last);
+                Run::of(term, first, Held::Many(entries))
+            }
+            None => None,
         }
-        let payload_bytes = entries.iter().map(|e| e.data.len() as u64).sum();
-        Some(Run { term, first, start: 0, len, payload_bytes, entries })
+    }
+
+    /// The run of one entry.
+    pub(crate) fn of_one(term: Term, first: Index, entry: Entry) -> Option<Run> {
+        Run::of(term, first, Held::One(entry))
+    }
+
+    /// The run of at least one entry.
+    fn of(term: Term, first: Index, held: Held) -> Option<Run> {
+        let entries = held.as_slice();
+        let len = u32::try_from(entries.len()).expect("a run has fewer than 2^32 entries");
+        first.checked_add(u64::from(len))?;
+        let (mut payload_bytes, mut has_changes) = (0, false);
+        for entry in entries {
+            payload_bytes += entry.data.len() as u64;
+            has_changes |= entry.kind != EntryKind::Normal;
+        }
+        let shared = Arc::new(Shared { term, len, payload_bytes, entries: held });
+        Some(Run { shared, first, start: 0, len, has_changes })
     }
 
     /// The term of every entry in the run.
     #[must_use]
     pub fn term(&self) -> Term {
-        self.term
+        self.shared.term
     }
 
     /// Index of the first entry.
@@ -109,7 +156,7 @@ impl Run {
     /// Position of the last entry.
     #[must_use]
     pub fn last(&self) -> LogId {
-        LogId::new(self.term, self.first + u64::from(self.len) - 1)
+        LogId::new(self.term(), self.end() - 1)
     }
 
     /// The index after the last entry.
@@ -124,22 +171,25 @@ impl Run {
         self.len as usize
     }
 
-    /// Sum of the payload lengths.
+    /// Sum of the payload lengths; known without looking unless the run is a part of another.
     #[must_use]
     pub fn payload_bytes(&self) -> u64 {
-        self.payload_bytes
+        if self.len == self.shared.len {
+            return self.shared.payload_bytes;
+        }
+        self.entries().iter().map(|e| e.data.len() as u64).sum()
     }
 
     /// Sum of [`Entry::size`].
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.payload_bytes + u64::from(self.len) * Entry::OVERHEAD_BYTES
+        self.payload_bytes() + u64::from(self.len) * Entry::OVERHEAD_BYTES
     }
 
     /// The entries, in order.
     #[must_use]
     pub fn entries(&self) -> &[Entry] {
-        &self.entries[self.start as usize..][..self.len as usize]
+        &self.shared.entries.as_slice()[self.start as usize..][..self.len as usize]
     }
 
     /// The entry at `index`, if the run has it.
@@ -163,15 +213,18 @@ impl Run {
         part.first = from;
         part.start += (from - self.first) as u32;
         part.len = (to - from) as u32;
-        part.payload_bytes = part.entries().iter().map(|e| e.data.len() as u64).sum();
         Some(part)
     }
 
-    /// The membership changes in it; nearly always none, which is found out at a glance.
+    /// Whether there may be a membership change in it.
+    pub(crate) fn has_changes(&self) -> bool {
+        self.has_changes
+    }
+
+    /// The membership changes in it; nearly always none, which is known without looking.
     pub(crate) fn conf_changes(&self) -> impl Iterator<Item = EntryRef<'_>> {
-        let is_change = |entry: &Entry| entry.kind != EntryKind::Normal;
-        let at = self.entries().iter().position(is_change).unwrap_or(self.len());
-        self.iter().skip(at).filter(move |e| is_change(e.entry))
+        let looked_at = if self.has_changes { self.len() } else { 0 };
+        self.iter().take(looked_at).filter(|e| e.entry.kind != EntryKind::Normal)
     }
 
     /// The part from `from` on, without another reference to the entries.
@@ -181,7 +234,7 @@ impl Run {
 
     /// The entries with their positions.
     pub fn iter(&self) -> impl Iterator<Item = EntryRef<'_>> {
-        let (term, first) = (self.term, self.first);
+        let (term, first) = (self.term(), self.first);
         self.entries()
             .iter()
             .zip(first..)
@@ -197,7 +250,9 @@ impl fmt::Debug for Run {
 
 impl PartialEq for Run {
     fn eq(&self, other: &Run) -> bool {
-        self.term == other.term && self.first == other.first && self.entries() == other.entries()
+        self.term() == other.term()
+            && self.first == other.first
+            && self.entries() == other.entries()
     }
 }
 
@@ -242,7 +297,7 @@ impl Entries {
     /// If it does not start right after the last entry, or its term is lower than the last one's.
     pub fn push(&mut self, run: Run) -> Result<(), NotConsecutive> {
         if let Some(last) = self.last()
-            && (run.first != last.index + 1 || run.term < last.term)
+            && (run.first != last.index + 1 || run.term() < last.term)
         {
             return Err(NotConsecutive);
         }
@@ -282,7 +337,7 @@ impl Entries {
     /// How many entries.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.runs().iter().map(Run::len).sum()
+        self.sum(Run::len)
     }
 
     /// Index of the first entry.
@@ -300,13 +355,27 @@ impl Entries {
     /// Sum of the payload lengths.
     #[must_use]
     pub fn payload_bytes(&self) -> u64 {
-        self.runs().iter().map(Run::payload_bytes).sum()
+        self.sum(Run::payload_bytes)
     }
 
     /// Sum of [`Entry::size`].
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.runs().iter().map(Run::size).sum()
+        self.sum(Run::size)
+    }
+
+    /// Whether there may be a membership change among them.
+    pub(crate) fn has_changes(&self) -> bool {
+        self.runs().iter().any(Run::has_changes)
+    }
+
+    /// The sum over all runs.
+    #[inline]
+    fn sum<T: std::iter::Sum>(&self, of: impl Fn(&Run) -> T) -> T {
+        match &self.0 {
+            Runs::One(run) => of(run),
+            _ => self.runs().iter().map(of).sum(),
+        }
     }
 
     /// The entry at `index`.
@@ -314,7 +383,7 @@ impl Entries {
     pub fn get(&self, index: Index) -> Option<EntryRef<'_>> {
         let run = self.runs().iter().find(|r| r.last().index >= index)?;
         let entry = run.get(index)?;
-        Some(EntryRef { id: LogId::new(run.term, index), entry })
+        Some(EntryRef { id: LogId::new(run.term(), index), entry })
     }
 
     /// The entries within `range`, by reference.
@@ -328,20 +397,6 @@ impl Entries {
             part.push(run).expect("a part of consecutive runs is consecutive");
         }
         part
-    }
-
-    /// Drops the entries before `from`; the buffer stays.
-    pub(crate) fn drop_before(&mut self, from: Index) {
-        let Runs::Many(runs) = &mut self.0 else {
-            *self = self.slice(from..Index::MAX);
-            return;
-        };
-        runs.drain(..runs.partition_point(|run| run.end() <= from));
-        if let Some(first) = runs.first_mut()
-            && let Some(rest) = first.slice(from..Index::MAX)
-        {
-            *first = rest;
-        }
     }
 
     /// The longest beginning within `bytes_max`, as [`Entry::size`] counts, but at least one entry.

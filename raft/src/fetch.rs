@@ -40,9 +40,9 @@ pub(crate) fn is_later(error: &StorageError) -> bool {
 
 fn resume_appends(server: &mut Server, leader: &mut Leader) {
     for at in 0..leader.progress.len() {
-        let (id, pr) = leader.progress.at_mut(at);
+        let (_, pr) = leader.progress.at_mut(at);
         if std::mem::take(&mut pr.awaits_entries) {
-            replication::request_append(server, leader, id, false);
+            replication::request_append(server, leader, at, false);
         }
     }
 }

@@ -22,7 +22,6 @@ mod terms;
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::Arc;
 
 pub use terms::Terms;
 
@@ -168,17 +167,38 @@ impl Log {
         }
     }
 
-    /// Makes a run of the open entries.
-    pub(crate) fn seal(&mut self) {
-        if self.open.is_empty() {
-            return;
+    /// One entry of a leader's own.
+    pub(crate) fn push_own(&mut self, term: Term, entry: Entry) {
+        if term != self.open_term {
+            self.seal();
+            self.open_term = term;
         }
-        let first = self.last() + 1 - self.open.len() as u64;
-        let entries: Arc<[Entry]> = match self.open.pop() {
-            Some(one) if self.open.is_empty() => Arc::new([one]),
-            last => self.open.drain(..).chain(last).collect(),
+        self.open.push(entry);
+        let index = self.last() + 1;
+        self.terms.append(term, index, index);
+    }
+
+    /// Makes a run of the open entries, if there are any.
+    #[inline]
+    pub(crate) fn seal(&mut self) {
+        if !self.open.is_empty() {
+            self.make_run();
+        }
+    }
+
+    fn make_run(&mut self) {
+        let (count, term) = (self.open.len(), self.open_term);
+        let first = self.last() + 1 - count as u64;
+        let run = match self.open.pop_if(|_| count == 1) {
+            Some(one) => Run::of_one(term, first, one),
+            None => {
+                // The buffer stays; the run has one that is just as large as it takes.
+                let mut entries = Vec::with_capacity(count);
+                entries.append(&mut self.open);
+                Run::new(term, first, entries)
+            }
         };
-        self.tail.extend(Run::new(self.open_term, first, entries));
+        self.tail.extend(run);
     }
 
     /// A follower's side of AppendEntries (Figure 2, receiver rules 2 to 5): the entries after
@@ -207,6 +227,10 @@ impl Log {
 
     /// The first of `entries` that this log does not have.
     fn first_difference(&self, entries: &Entries) -> Option<LogId> {
+        if let Some(run) = entries.runs().first().filter(|run| run.first() > self.last()) {
+            // All of it is new, as it nearly always is.
+            return Some(LogId::new(run.term(), run.first()));
+        }
         entries.runs().iter().find_map(|run| {
             let here = run.first()..run.end().min(self.last() + 1);
             let differs = |index: &Index| !self.matches(LogId::new(run.term(), *index));

@@ -354,6 +354,11 @@ impl ProgressMap {
         self.0.iter_mut().find(|(of, _)| *of == id).map(|(_, pr)| pr)
     }
 
+    /// Its place in ascending order.
+    pub(crate) fn place(&self, id: NodeId) -> Option<usize> {
+        self.0.iter().position(|(of, _)| *of == id)
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -169,7 +169,11 @@ impl Joint {
     /// The highest index that both halves have reached.
     #[must_use]
     pub fn committed(&self, reached: impl Fn(NodeId) -> Index) -> Index {
-        self.incoming.committed(&reached).min(self.outgoing.committed(&reached))
+        let incoming = self.incoming.committed(&reached);
+        if self.outgoing.is_empty() {
+            return incoming;
+        }
+        incoming.min(self.outgoing.committed(&reached))
     }
 
     /// The result of a vote that both halves have to win.

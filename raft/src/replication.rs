@@ -75,9 +75,11 @@ pub(crate) fn propose_one(
     data: Bytes,
 ) -> Result<LogId, ProposeError> {
     takes_proposals(server, leader)?;
-    let appended = append(server, leader, data.len() as u64, [Entry::normal(data)])?;
+    admit(server, leader, data.len() as u64)?;
+    server.log.push_own(server.term, Entry::normal(data));
+    acknowledge_eagerly(server);
     broadcast(server, leader);
-    Ok(appended)
+    Ok(server.last_id())
 }
 
 fn takes_proposals(server: &Server, leader: &Leader) -> Result<(), ProposeError> {
@@ -91,34 +93,46 @@ fn takes_proposals(server: &Server, leader: &Leader) -> Result<(), ProposeError>
 }
 
 /// Appends to the leader's own log entries with that many payload bytes, unless too much is
-/// uncommitted already. One proposal is always taken when nothing else is outstanding, and an empty
-/// one in any case.
+/// uncommitted already.
 pub(crate) fn append(
     server: &mut Server,
     leader: &mut Leader,
     bytes: u64,
     entries: impl IntoIterator<Item = Entry>,
 ) -> Result<LogId, ProposeError> {
+    admit(server, leader, bytes)?;
+    server.log.append_own(server.term, entries);
+    acknowledge_eagerly(server);
+    Ok(server.last_id())
+}
+
+/// Counts payload bytes as uncommitted, unless there are too many already. One proposal is always
+/// taken when nothing else is outstanding, and an empty one in any case.
+fn admit(server: &Server, leader: &mut Leader, bytes: u64) -> Result<(), ProposeError> {
     let outstanding = leader.uncommitted_bytes;
     if outstanding > 0 && bytes > 0 && outstanding + bytes > server.config.uncommitted_bytes_max {
         return Err(ProposeError::TooMuchUncommitted);
     }
     leader.uncommitted_bytes += bytes;
-    server.log.append_own(server.term, entries);
+    Ok(())
+}
+
+/// The acknowledgement of the leader's own entries comes back when they are on its disk.
+fn acknowledge_eagerly(server: &mut Server) {
     if server.config.eager_appends {
-        // The acknowledgement of its own entries comes back when they are on its disk.
         let index = server.log.last();
         let reply = Body::AppendEntriesReply(AppendReply::Accepted { index, commit: 0 });
         server.promise(server.id(), server.term, reply);
     }
-    Ok(server.last_id())
 }
 
 /// The leader's own entries up to `index` are on its disk. That is its acknowledgement, without a
 /// message to itself for each write.
 pub(crate) fn on_stable(server: &mut Server, leader: &mut Leader, index: Index) {
-    if !server.config.eager_appends {
-        on_accepted(server, leader, server.id(), index);
+    if !server.config.eager_appends
+        && let Some(at) = leader.progress.place(server.id())
+    {
+        on_accepted(server, leader, at, index);
     }
 }
 
@@ -132,26 +146,29 @@ pub(crate) fn broadcast(server: &mut Server, leader: &mut Leader) {
         return;
     }
     for at in 0..leader.progress.len() {
-        let (id, _) = leader.progress.at(at);
-        if id != server.id() {
-            request_append(server, leader, id, true);
+        if leader.progress.at(at).0 != server.id() {
+            request_append(server, leader, at, true);
         }
     }
 }
 
-/// An append to `to`: now, or at the next `ready()`. Without entries only if `may_be_empty`.
+/// An append to the member at place `at` of the leader's progress: now, or at the next `ready()`.
+/// Without entries only if `may_be_empty`.
 pub(crate) fn request_append(
     server: &mut Server,
     leader: &mut Leader,
-    to: NodeId,
+    at: usize,
     may_be_empty: bool,
 ) {
     if server.config.eager_appends {
-        send(server, leader, to, may_be_empty);
+        send(server, leader, at, may_be_empty);
         return;
     }
     let last = server.log.last();
-    let Some(pr) = leader.progress.get_mut(to).filter(|pr| !pr.is_paused()) else { return };
+    let (_, pr) = leader.progress.at_mut(at);
+    if pr.is_paused() {
+        return;
+    }
     let wanted = if may_be_empty { Wanted::Any } else { Wanted::Entries };
     if may_be_empty || pr.next <= last {
         pr.wanted = pr.wanted.max(wanted);
@@ -175,24 +192,19 @@ pub(crate) fn flush(server: &mut Server, leader: &mut Leader) {
             continue;
         }
         let wanted = if all { Wanted::Any } else { own };
-        if wanted == Wanted::Nothing || !send(server, leader, to, wanted == Wanted::Any) {
+        if wanted == Wanted::Nothing || !send(server, leader, at, wanted == Wanted::Any) {
             continue;
         }
-        while leader.progress.at(at).1.next <= server.log.last() && send(server, leader, to, false)
+        while leader.progress.at(at).1.next <= server.log.last() && send(server, leader, at, false)
         {
         }
     }
 }
 
-/// Sends one append, or a snapshot if the follower's next entry is compacted. Says whether it did:
-/// not if the follower is paused, or there is nothing to send and that would not do.
-pub(crate) fn send(
-    server: &mut Server,
-    leader: &mut Leader,
-    to: NodeId,
-    may_be_empty: bool,
-) -> bool {
-    let Some(pr) = leader.progress.get_mut(to) else { return false };
+/// Sends one append to the member at place `at`, or a snapshot if its next entry is compacted. Says
+/// whether it did: not if the follower is paused, or there is nothing to send and that would not do.
+fn send(server: &mut Server, leader: &mut Leader, at: usize, may_be_empty: bool) -> bool {
+    let (to, pr) = leader.progress.at_mut(at);
     let window = window::of(server, to);
     if pr.is_paused() || window.appends_max == 0 {
         return false;
@@ -275,7 +287,8 @@ pub(crate) fn on_append_reply(
     reply: AppendReply,
 ) -> Result<(), StepError> {
     let last = server.log.last();
-    let Some(pr) = leader.progress.get_mut(from) else { return Ok(()) };
+    let Some(at) = leader.progress.place(from) else { return Ok(()) };
+    let (_, pr) = leader.progress.at_mut(at);
     match reply {
         AppendReply::Accepted { index, .. } if index > last => {
             Err(StepError::BeyondLog { index, last })
@@ -283,12 +296,12 @@ pub(crate) fn on_append_reply(
         AppendReply::Accepted { index, commit } => {
             pr.recent_active = true;
             commit_hints::on_follower(pr, last, commit);
-            on_accepted(server, leader, from, index);
+            on_accepted(server, leader, at, index);
             Ok(())
         }
         AppendReply::Rejected { prev, hint } => {
             pr.recent_active = true;
-            on_rejected(server, leader, from, prev, hint);
+            on_rejected(server, leader, at, prev, hint);
             Ok(())
         }
         AppendReply::SnapshotWanted { reaching } => {
@@ -297,8 +310,8 @@ pub(crate) fn on_append_reply(
     }
 }
 
-fn on_accepted(server: &mut Server, leader: &mut Leader, from: NodeId, index: Index) {
-    let Some(pr) = leader.progress.get_mut(from) else { return };
+fn on_accepted(server: &mut Server, leader: &mut Leader, at: usize, index: Index) {
+    let (from, pr) = leader.progress.at_mut(at);
     // A repeated acknowledgement ends a probe, and says that a snapshot has arrived that was asked
     // for without need of the log, if what follows is there to be sent. Of somebody who
     // lacks compacted entries it is only an answer to an old leader, which knows nothing of the
@@ -326,10 +339,10 @@ fn on_accepted(server: &mut Server, leader: &mut Leader, from: NodeId, index: In
     // Who acknowledges what is committed already cannot make a quorum for more.
     let moved = index > committed && commit_and_tell(server, leader);
     if !moved && is_other && can_bump && tells_commits(server, leader) {
-        request_append(server, leader, from, true);
+        request_append(server, leader, at, true);
     }
     if is_other {
-        send_while_possible(server, leader, from);
+        send_while_possible(server, leader, at);
         transfer::on_progress(server, leader, from);
     }
 }
@@ -354,18 +367,18 @@ fn tells_commits(server: &Server, leader: &Leader) -> bool {
 }
 
 /// The window has opened: entries, as many appends as it takes.
-fn send_while_possible(server: &mut Server, leader: &mut Leader, to: NodeId) {
+fn send_while_possible(server: &mut Server, leader: &mut Leader, at: usize) {
     if server.config.eager_appends {
-        while send(server, leader, to, false) {}
+        while send(server, leader, at, false) {}
     } else {
-        request_append(server, leader, to, false);
+        request_append(server, leader, at, false);
     }
 }
 
 /// The logs agree at `hint` at the latest. If the hint has a term, so does ours: nothing of ours
 /// above that term can be in the follower's log up to there.
-fn on_rejected(server: &mut Server, leader: &mut Leader, from: NodeId, prev: Index, hint: LogId) {
-    let Some(pr) = leader.progress.get_mut(from) else { return };
+fn on_rejected(server: &mut Server, leader: &mut Leader, at: usize, prev: Index, hint: LogId) {
+    let (_, pr) = leader.progress.at_mut(at);
     let until = match hint.term {
         0 => hint.index,
         term => server.log.find_conflict(hint.index, term).index,
@@ -374,7 +387,7 @@ fn on_rejected(server: &mut Server, leader: &mut Leader, from: NodeId, prev: Ind
         if matches!(pr.flow, Flow::Replicate { .. }) {
             pr.become_probe();
         }
-        request_append(server, leader, from, true);
+        request_append(server, leader, at, true);
     }
 }
 
@@ -431,13 +444,14 @@ pub(crate) fn on_heartbeat_reply(
     commit: Index,
 ) {
     let last = server.log.last();
-    let Some(pr) = leader.progress.get_mut(from) else { return };
+    let Some(at) = leader.progress.place(from) else { return };
+    let (_, pr) = leader.progress.at_mut(at);
     pr.recent_active = true;
     commit_hints::on_follower(pr, last, commit);
     pr.resume();
     pr.read_acked = pr.read_acked.max(read);
     if pr.matched < last || pr.is_probing() {
-        request_append(server, leader, from, true);
+        request_append(server, leader, at, true);
     }
     read::confirm(server, leader);
 }
@@ -445,9 +459,8 @@ pub(crate) fn on_heartbeat_reply(
 /// Appends to members who are behind, as the windows allow; for new ones, the first probe.
 pub(crate) fn probe_all(server: &mut Server, leader: &mut Leader) {
     for at in 0..leader.progress.len() {
-        let (id, _) = leader.progress.at(at);
-        if id != server.id() {
-            request_append(server, leader, id, false);
+        if leader.progress.at(at).0 != server.id() {
+            request_append(server, leader, at, false);
         }
     }
 }

@@ -101,7 +101,14 @@ impl Role {
 
 impl Raft {
     /// Makes the change of role that a handler has decided on.
+    #[inline]
     pub(crate) fn become_next(&mut self, next: Next) {
+        if next != Next::Stay {
+            self.change_role(next);
+        }
+    }
+
+    fn change_role(&mut self, next: Next) {
         match next {
             Next::Stay => {}
             Next::Follow { term, leader } => self.become_follower(term, leader),

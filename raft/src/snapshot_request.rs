@@ -84,10 +84,11 @@ pub(crate) fn on_request(
     if reaching > last {
         return Err(StepError::BeyondLog { index: reaching, last });
     }
-    let Some(pr) = leader.progress.get_mut(from) else { return Ok(()) };
+    let Some(at) = leader.progress.place(from) else { return Ok(()) };
+    let (_, pr) = leader.progress.at_mut(at);
     pr.recent_active = true;
     if pr.request_snapshot(reaching) {
-        replication::request_append(server, leader, from, true);
+        replication::request_append(server, leader, at, true);
     }
     Ok(())
 }

@@ -21,7 +21,11 @@ pub(crate) fn forward(server: &mut Server, leader: NodeId, to: NodeId) {
 /// one it goes on, without more time. Nothing comes of a transfer to oneself, to a learner or to
 /// somebody unknown.
 pub(crate) fn start(server: &mut Server, leader: &mut Leader, to: NodeId) {
-    let Some(pr) = leader.progress.get(to).filter(|pr| !pr.is_learner) else { return };
+    let Some(at) = leader.progress.place(to) else { return };
+    let (_, pr) = leader.progress.at(at);
+    if pr.is_learner {
+        return;
+    }
     let is_up_to_date = pr.matched == server.log.last();
     if leader.transferee == Some(to) {
         return;
@@ -35,15 +39,18 @@ pub(crate) fn start(server: &mut Server, leader: &mut Leader, to: NodeId) {
     if is_up_to_date {
         server.send(to, Body::TimeoutNow);
     } else {
-        replication::request_append(server, leader, to, true);
+        replication::request_append(server, leader, at, true);
     }
 }
 
 /// The target has acknowledged `matched`: once that is everything, it is time (never before, or it
 /// would lose the election that deposes the leader).
 pub(crate) fn on_progress(server: &mut Server, leader: &Leader, from: NodeId) {
+    if leader.transferee != Some(from) {
+        return;
+    }
     let matched = leader.progress.get(from).map(|pr| pr.matched);
-    if leader.transferee == Some(from) && matched == Some(server.log.last()) {
+    if matched == Some(server.log.last()) {
         server.send(from, Body::TimeoutNow);
     }
 }

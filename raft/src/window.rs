@@ -39,13 +39,14 @@ impl RawNode {
         server.windows.extend(appends.map(|appends| (id, appends)));
         if let Role::Leader(leader) = &mut self.raft.role
             && id != server.config.id
-            && let Some(pr) = leader.progress.get_mut(id)
+            && let Some(at) = leader.progress.place(id)
         {
             // Whoever sends next finds out whether it is full anew.
+            let (_, pr) = leader.progress.at_mut(at);
             if pr.inflights().is_some() {
                 pr.resume();
             }
-            replication::request_append(server, leader, id, false);
+            replication::request_append(server, leader, at, false);
         }
         self.observe();
     }

@@ -4,7 +4,7 @@
 //! three leaders has three runs. So the first position of each run says the term of every index.
 //!
 //! ```text
-//! index  5 | 6 7 8 9 | 10 11        kept: 5@1 (what precedes the log), 6@2, 10@4; last = 11
+//! index  5 | 6 7 8 9 | 10 11        kept: 5@1 (what precedes the log), 6@2; newest = 10@4; last = 11
 //! term   1 | 2 2 2 2 |  4  4
 //! ```
 
@@ -17,8 +17,12 @@ use crate::types::{Index, LogId, Term};
 pub struct Terms {
     /// What precedes the log: the last compacted position.
     compacted: LogId,
-    /// First position of each run after `compacted`, ascending in index and in term.
-    runs: VecDeque<LogId>,
+    /// First position of each run but the newest, ascending in index and in term. That of the first
+    /// run may be compacted.
+    older: VecDeque<LogId>,
+    /// First position of the newest run, apart from the others: nearly every question is about it,
+    /// and nearly every log has no other. That of an empty log is `compacted` or before.
+    newest: LogId,
     last: Index,
 }
 
@@ -26,7 +30,7 @@ impl Terms {
     /// A log that is empty after `compacted`.
     #[must_use]
     pub fn new(compacted: LogId) -> Terms {
-        Terms { compacted, runs: VecDeque::new(), last: compacted.index }
+        Terms { compacted, older: VecDeque::new(), newest: compacted, last: compacted.index }
     }
 
     /// The log after `compacted` whose runs begin at `runs` and which ends at `last`; `None` if
@@ -59,12 +63,15 @@ impl Terms {
     /// The last position.
     #[must_use]
     pub fn last_id(&self) -> LogId {
-        LogId::new(self.runs.back().map_or(self.compacted.term, |run| run.term), self.last)
+        LogId::new(self.newest.term, self.last)
     }
 
     /// The first position of each run of equal terms, ascending.
     pub fn runs(&self) -> impl Iterator<Item = LogId> {
-        self.runs.iter().copied()
+        let first = self.compacted.index + 1;
+        let newest = (first <= self.last).then_some(self.newest);
+        let runs = self.older.iter().copied().chain(newest);
+        runs.map(move |run| LogId::new(run.term, run.index.max(first)))
     }
 
     /// The term at `index`; `None` before `compacted` and after `last`.
@@ -73,11 +80,10 @@ impl Terms {
         if index > self.last || index < self.compacted.index {
             return None;
         }
-        // Nearly every question is about the last run.
-        if let Some(run) = self.runs.back().filter(|run| run.index <= index) {
-            return Some(run.term);
+        if index >= self.newest.index {
+            return Some(self.newest.term);
         }
-        let run = self.runs.iter().rev().find(|run| run.index <= index);
+        let run = self.older.iter().rev().find(|run| run.index <= index);
         Some(run.map_or(self.compacted.term, |run| run.term))
     }
 
@@ -90,18 +96,25 @@ impl Terms {
     /// Adds entries `first..=last` of `term` at the end.
     pub(crate) fn append(&mut self, term: Term, first: Index, last: Index) {
         assert!(first == self.last + 1, "the log has no gap");
-        if self.runs.back().is_none_or(|run| run.term != term) {
-            assert!(term >= self.last_id().term, "terms never fall along the log");
-            self.runs.push_back(LogId::new(term, first));
+        if term != self.newest.term {
+            self.begin_run(LogId::new(term, first));
         }
         self.last = last;
+    }
+
+    fn begin_run(&mut self, at: LogId) {
+        assert!(at.term >= self.newest.term, "terms never fall along the log");
+        if self.last > self.compacted.index {
+            self.older.push_back(self.newest);
+        }
+        self.newest = at;
     }
 
     /// Drops the entries from `from` on.
     pub(crate) fn truncate(&mut self, from: Index) {
         assert!(from > self.compacted.index, "what is compacted is committed");
-        while self.runs.back().is_some_and(|run| run.index >= from) {
-            self.runs.pop_back();
+        while self.newest.index >= from {
+            self.newest = self.older.pop_back().unwrap_or(self.compacted);
         }
         self.last = self.last.min(from - 1);
     }
@@ -109,15 +122,12 @@ impl Terms {
     /// Drops the entries up to `to`, which becomes what precedes the log.
     pub(crate) fn compact(&mut self, to: LogId) {
         debug_assert!(self.matches(to));
-        while self.runs.get(1).is_some_and(|next| next.index <= to.index + 1) {
-            self.runs.pop_front();
+        while !self.older.is_empty()
+            && self.older.get(1).unwrap_or(&self.newest).index <= to.index + 1
+        {
+            self.older.pop_front();
         }
         self.compacted = to;
-        if to.index == self.last {
-            self.runs.clear();
-        } else if let Some(run) = self.runs.front_mut() {
-            run.index = run.index.max(to.index + 1);
-        }
     }
 
     /// The largest index up to `index` whose term is at most `term`, with its term: where a log
@@ -128,11 +138,12 @@ impl Terms {
         if index > self.last || index < self.compacted.index {
             return LogId::new(0, index);
         }
-        for (at, run) in self.runs.iter().enumerate().rev() {
+        let mut end = self.last;
+        for run in std::iter::once(&self.newest).chain(self.older.iter().rev()) {
             if run.index <= index && run.term <= term {
-                let end = self.runs.get(at + 1).map_or(self.last, |next| next.index - 1);
                 return LogId::new(run.term, end.min(index));
             }
+            end = run.index.saturating_sub(1);
         }
         if self.compacted.term <= term {
             return self.compacted;

@@ -96,7 +96,7 @@ pub fn decode_entries(input: &mut Decoder) -> Result<Entries, CodecError> {
 /// If a number is out of its range or the input is too short.
 pub fn decode_run(input: &mut Decoder) -> Result<Run, CodecError> {
     let raw = RawRun::decode(input)?;
-    let entries: std::sync::Arc<[Entry]> = raw.entries(0).collect();
+    let entries: Vec<Entry> = raw.entries(0).collect();
     let RunHead { term, first, len } = raw.head;
     Run::new(term, first, entries).ok_or(CodecError::invalid("length of a run", len))
 }

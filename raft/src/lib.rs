@@ -81,10 +81,7 @@
 //!     let ready = node.ready();
 //!     assert!(ready.messages.is_empty(), "nobody else is there");
 //!     if let Some(write) = ready.write {
-//!         storage.append(write.entries());
-//!         if let Some(hard_state) = write.hard_state() {
-//!             storage.set_hard_state(hard_state);
-//!         }
+//!         storage.write(&write)?;
 //!         let _to_others = node.persisted(write.synced());
 //!     }
 //!     if let Some(apply) = ready.apply {

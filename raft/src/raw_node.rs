@@ -12,7 +12,7 @@ use crate::log::{Log, Terms};
 use crate::membership::Membership;
 use crate::message::{Body, Message};
 use crate::raft::{Proposed, Raft};
-use crate::ready::{Apply, Ready, Stable, Write, Written};
+use crate::ready::{Apply, News, Ready, Write, Written};
 use crate::replication;
 use crate::role::Role;
 use crate::server::{Clock, Outbox, Server};
@@ -313,7 +313,7 @@ impl RawNode {
             || server.log.has_unhanded()
             || server.log.has_unhanded_snapshot()
             || server.log.has_next_apply(server.config.apply_unpersisted)
-            || self.hard_state != server.hard_state()
+            || is_due(News::of(&self.hard_state, &server.hard_state()), server)
             || self.soft_state != self.raft.soft_state()
     }
 
@@ -325,18 +325,20 @@ impl RawNode {
         let soft_state = self.raft.soft_state();
         let changed = soft_state != self.soft_state;
         self.soft_state = soft_state;
-        let ready = Ready {
-            messages: self.raft.server.out.take_messages(),
-            reads: std::mem::take(&mut self.raft.server.out.reads),
-            soft_state: changed.then_some(soft_state),
-            write: self.next_write(),
-            apply: self.next_apply(),
-        };
+        let write = self.next_write();
+        let apply = self.next_apply();
         self.observe();
+        let out = &mut self.raft.server.out;
         if let Some(tracing) = &mut self.tracing {
-            tracing.sent(&ready.messages);
+            tracing.sent(&out.messages);
         }
-        ready
+        Ready {
+            messages: out.take_messages(),
+            write,
+            apply,
+            reads: std::mem::take(&mut out.reads),
+            soft_state: changed.then_some(soft_state),
+        }
     }
 
     fn next_apply(&mut self) -> Option<Apply> {
@@ -353,31 +355,17 @@ impl RawNode {
         let server = &mut self.raft.server;
         let entries = server.log.take_unhanded();
         let snapshot = server.log.take_unhanded_snapshot();
-        let (before, now) = (self.hard_state, server.hard_state());
         let promises = server.out.take_promises();
-        if entries.is_empty() && snapshot.is_none() && before == now && promises.is_empty() {
+        let hard_state = server.hard_state();
+        let news = News::of(&self.hard_state, &hard_state);
+        let has_more = !entries.is_empty() || snapshot.is_some() || !promises.is_empty();
+        if !has_more && !is_due(news, server) {
             return None;
         }
-        self.hard_state = now;
+        self.hard_state = hard_state;
         self.writes += 1;
-        let has_unstable = server.log.has_unstable();
-        let stable = (has_unstable || snapshot.is_some()).then(|| Stable {
-            id: server.id(),
-            term: server.term,
-            last: has_unstable.then(|| server.last_id()),
-            snapshot: snapshot.as_ref().map(|s| Box::new(s.meta.clone())),
-        });
-        Some(Write {
-            number: self.writes,
-            must_sync: !entries.is_empty()
-                || snapshot.is_some()
-                || (before.term, before.vote) != (now.term, now.vote),
-            hard_state: (before != now).then_some(now),
-            entries,
-            snapshot,
-            promises,
-            stable,
-        })
+        let last = server.log.has_unstable().then(|| server.last_id());
+        Some(Write { number: self.writes, entries, hard_state, news, last, snapshot, promises })
     }
 
     /// For scripts and tests: replaces the randomized election timeout until the next change of
@@ -385,5 +373,14 @@ impl RawNode {
     pub fn set_election_timeout(&mut self, ticks: u32) {
         self.raft.server.election_timeout = ticks;
         self.observe();
+    }
+}
+
+/// Whether news of the hard state are worth a write of their own.
+fn is_due(news: News, server: &Server) -> bool {
+    match news {
+        News::Nothing => false,
+        News::Commit => !server.config.lazy_commit,
+        News::TermOrVote => true,
     }
 }

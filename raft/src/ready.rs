@@ -48,7 +48,7 @@ use bytes::Bytes;
 
 use crate::entry::{Entries, EntryRef};
 use crate::message::Message;
-use crate::types::{HardState, Index, LogId, NodeId, Snapshot, SnapshotMeta, SoftState, Term};
+use crate::types::{HardState, Index, LogId, Snapshot, SnapshotMeta, SoftState, Term};
 
 /// All there is to do, at one moment. Every part is handed out once.
 #[must_use = "what a Ready holds is handed out only once"]
@@ -85,21 +85,43 @@ pub struct ReadState {
 pub struct Write {
     pub(crate) number: u64,
     pub(crate) entries: Entries,
-    pub(crate) hard_state: Option<HardState>,
+    /// As of this write, and what of it is news.
+    pub(crate) hard_state: HardState,
+    pub(crate) news: News,
+    /// The last entry, if any was not known to be stable.
+    pub(crate) last: Option<LogId>,
     /// Boxed, as in [`Stable`]: snapshots are rare, and every write is moved around.
     pub(crate) snapshot: Option<Box<Snapshot>>,
-    pub(crate) must_sync: bool,
     pub(crate) promises: Vec<Message>,
-    pub(crate) stable: Option<Stable>,
+}
+
+/// What is new in a hard state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    Nothing,
+    /// Only the commit index, which need not survive a crash.
+    Commit,
+    TermOrVote,
+}
+
+impl News {
+    /// What is new in `now`.
+    pub(crate) fn of(before: &HardState, now: &HardState) -> News {
+        if (before.term, before.vote) != (now.term, now.vote) {
+            News::TermOrVote
+        } else if before.commit != now.commit {
+            News::Commit
+        } else {
+            News::Nothing
+        }
+    }
 }
 
 /// That everything up to some position is on disk, as of a term.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stable {
-    /// The server and its term when the write was handed out. In another term the log may have
-    /// been replaced since, and the report says nothing about entries.
-    pub id: NodeId,
-    /// See `id`.
+    /// The server's term when the write was handed out. In another term the log may have been
+    /// replaced since, and the report says nothing about entries.
     pub term: Term,
     /// The last entry, if any was not known to be stable.
     pub last: Option<LogId>,
@@ -123,7 +145,7 @@ impl Write {
     /// The hard state, if it changed.
     #[must_use]
     pub fn hard_state(&self) -> Option<HardState> {
-        self.hard_state
+        (self.news != News::Nothing).then_some(self.hard_state)
     }
 
     /// A snapshot that replaces the whole log and the state machine; entries follow it.
@@ -136,7 +158,7 @@ impl Write {
     /// new commit index alone is none.
     #[must_use]
     pub fn must_sync(&self) -> bool {
-        self.must_sync
+        !self.entries.is_empty() || self.snapshot.is_some() || self.news == News::TermOrVote
     }
 
     /// How many votes and acknowledgements rest on this write.
@@ -148,13 +170,33 @@ impl Write {
     /// Shows what will be reported once this is on disk, in order: for traces and scripts.
     pub fn inspect(&self, mut show: impl FnMut(Inspect<'_>)) {
         self.promises.iter().for_each(|message| show(Inspect::Promise(message)));
-        self.stable.iter().for_each(|stable| show(Inspect::Stable(stable)));
+        if let Some(stable) = Stable::of(self.hard_state.term, self.last, self.covered()) {
+            show(Inspect::Stable(&stable));
+        }
+    }
+
+    /// What the snapshot stands for, if there is one.
+    fn covered(&self) -> Option<Box<SnapshotMeta>> {
+        self.snapshot.as_ref().map(|snapshot| Box::new(snapshot.meta.clone()))
     }
 
     /// "This survives power loss." Said when the data, and everything handed out before it, has
     /// been synced to stable storage, and not earlier.
     pub fn synced(self) -> Written {
-        Written { number: self.number, promises: self.promises, stable: self.stable }
+        Written {
+            number: self.number,
+            term: self.hard_state.term,
+            last: self.last,
+            snapshot: self.covered(),
+            promises: self.promises,
+        }
+    }
+}
+
+impl Stable {
+    /// `None` if neither an entry nor a snapshot becomes stable.
+    fn of(term: Term, last: Option<LogId>, snapshot: Option<Box<SnapshotMeta>>) -> Option<Stable> {
+        (last.is_some() || snapshot.is_some()).then_some(Stable { term, last, snapshot })
     }
 }
 
@@ -172,8 +214,10 @@ pub enum Inspect<'a> {
 #[derive(Debug)]
 pub struct Written {
     pub(crate) number: u64,
+    term: Term,
+    last: Option<LogId>,
+    snapshot: Option<Box<SnapshotMeta>>,
     pub(crate) promises: Vec<Message>,
-    pub(crate) stable: Option<Stable>,
 }
 
 impl Written {
@@ -181,8 +225,13 @@ impl Written {
     /// then how far the log is on disk. Each goes to [`RawNode::report`](crate::RawNode::report).
     #[must_use]
     pub fn reports(self) -> Vec<Report> {
-        let promises = self.promises.into_iter().map(|m| Report(Part::Promise(m)));
-        promises.chain(self.stable.map(|stable| Report(Part::Stable(stable)))).collect()
+        let (promises, stable) = self.into_parts();
+        let promises = promises.into_iter().map(|m| Report(Part::Promise(m)));
+        promises.chain(stable.map(|stable| Report(Part::Stable(stable)))).collect()
+    }
+
+    pub(crate) fn into_parts(self) -> (Vec<Message>, Option<Stable>) {
+        (self.promises, Stable::of(self.term, self.last, self.snapshot))
     }
 }
 
@@ -234,6 +283,9 @@ impl Apply {
 
     /// The next membership change that has not taken effect.
     pub(crate) fn next_conf_change(&self) -> Option<EntryRef<'_>> {
+        if !self.entries.has_changes() {
+            return None;
+        }
         let is_due = |change: &EntryRef<'_>| {
             change.id.index > self.switched && !self.refused.contains(&change.id.index)
         };

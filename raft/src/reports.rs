@@ -34,8 +34,8 @@ impl RawNode {
 
     /// The next write is on disk. Gives its promises to others, in the buffer they waited in.
     fn unseal(&mut self, written: Written) -> Vec<Message> {
-        let Written { number, mut promises, stable } = written;
-        self.reported = number;
+        self.reported = written.number;
+        let (mut promises, stable) = written.into_parts();
         let id = self.id();
         if promises.iter().any(|promise| promise.to == id) {
             for own in promises.extract_if(.., |promise| promise.to == id) {

@@ -3,12 +3,14 @@
 //! The core keeps the term of every index and all entries that are not yet applied, so a storage
 //! is asked for entries only when a follower lags behind that, and after a restart.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::entry::Entries;
+use crate::entry::{Entries, Run};
 use crate::error::StorageError;
 use crate::log::Terms;
+use crate::ready::Write;
 use crate::types::{ConfState, HardState, Index, LogId, Snapshot};
 
 /// What a server finds on its disk when it starts.
@@ -75,7 +77,8 @@ struct MemLog {
     hard_state: HardState,
     snapshot: Snapshot,
     terms: Terms,
-    entries: Entries,
+    /// In order, without a gap.
+    runs: VecDeque<Run>,
 }
 
 impl Default for MemLog {
@@ -84,8 +87,41 @@ impl Default for MemLog {
             hard_state: HardState::default(),
             snapshot: Snapshot::default(),
             terms: Terms::new(LogId::ZERO),
-            entries: Entries::new(),
+            runs: VecDeque::new(),
         }
+    }
+}
+
+impl MemLog {
+    fn append(&mut self, entries: &Entries) {
+        let first = self.terms.compacted().index + 1;
+        for run in entries.runs().iter().filter_map(|run| run.slice(first..Index::MAX)) {
+            if run.first() <= self.terms.last() {
+                self.truncate(run.first());
+            }
+            self.terms.append(run.term(), run.first(), run.last().index);
+            self.runs.push_back(run);
+        }
+    }
+
+    /// Drops the entries from `from` on.
+    fn truncate(&mut self, from: Index) {
+        self.terms.truncate(from);
+        while let Some(last) = self.runs.pop_back_if(|run| run.end() > from) {
+            self.runs.extend(last.slice(0..from));
+        }
+    }
+
+    /// Replaces the log by a snapshot.
+    fn install(&mut self, snapshot: Snapshot) -> Result<(), StorageError> {
+        let stored = self.snapshot.meta.last.index;
+        if stored != 0 && stored >= snapshot.meta.last.index {
+            return Err(StorageError::SnapshotOutOfDate);
+        }
+        self.terms = Terms::new(snapshot.meta.last);
+        self.runs.clear();
+        self.snapshot = snapshot;
+        Ok(())
     }
 }
 
@@ -125,22 +161,32 @@ impl MemStorage {
         self.log().terms.last_id()
     }
 
+    /// Stores all that is in `write`: the snapshot, then the entries, then the hard state.
+    ///
+    /// # Errors
+    /// [`StorageError::SnapshotOutOfDate`] if there is as new a snapshot; nothing is stored then.
+    ///
+    /// # Panics
+    /// If the entries would leave a gap.
+    pub fn write(&self, write: &Write) -> Result<(), StorageError> {
+        let mut log = self.log();
+        if let Some(snapshot) = write.snapshot() {
+            log.install(snapshot.clone())?;
+        }
+        log.append(write.entries());
+        if let Some(hard_state) = write.hard_state() {
+            log.hard_state = hard_state;
+        }
+        Ok(())
+    }
+
     /// Appends `entries`; those from their first index on that were there are replaced, those at
     /// or below the compacted index are left out.
     ///
     /// # Panics
     /// If they would leave a gap.
     pub fn append(&self, entries: &Entries) {
-        let log = &mut *self.log();
-        let first = log.terms.compacted().index + 1;
-        for run in entries.runs().iter().filter_map(|run| run.slice(first..Index::MAX)) {
-            if run.first() <= log.terms.last() {
-                log.terms.truncate(run.first());
-                log.entries = log.entries.slice(0..run.first());
-            }
-            log.terms.append(run.term(), run.first(), run.last().index);
-            log.entries.push(run).expect("a log has no gaps");
-        }
+        self.log().append(entries);
     }
 
     /// Replaces the log by a snapshot.
@@ -148,15 +194,7 @@ impl MemStorage {
     /// # Errors
     /// [`StorageError::SnapshotOutOfDate`] if the stored one is as new.
     pub fn apply_snapshot(&self, snapshot: Snapshot) -> Result<(), StorageError> {
-        let mut log = self.log();
-        let stored = log.snapshot.meta.last.index;
-        if stored != 0 && stored >= snapshot.meta.last.index {
-            return Err(StorageError::SnapshotOutOfDate);
-        }
-        log.terms = Terms::new(snapshot.meta.last);
-        log.entries = Entries::new();
-        log.snapshot = snapshot;
-        Ok(())
+        self.log().install(snapshot)
     }
 
     /// Records a snapshot of the state machine, to be handed to followers that lag.
@@ -176,7 +214,12 @@ impl MemStorage {
         }
         let term = log.terms.get(to).ok_or(StorageError::Unavailable)?;
         log.terms.compact(LogId::new(term, to));
-        log.entries.drop_before(to + 1);
+        while let Some(first) = log.runs.pop_front_if(|run| run.first() <= to) {
+            if let Some(rest) = first.slice(to + 1..Index::MAX) {
+                log.runs.push_front(rest);
+                break;
+            }
+        }
         Ok(())
     }
 }
@@ -201,7 +244,15 @@ impl Storage for MemStorage {
         if range.end > log.terms.last() + 1 {
             return Err(StorageError::Unavailable);
         }
-        Ok(log.entries.slice(range).limit(bytes_max))
+        let start = log.runs.partition_point(|run| run.end() <= range.start);
+        let mut found = Entries::new();
+        for run in log.runs.range(start..).map_while(|run| run.slice(range.clone())) {
+            found.push(run).expect("a log has no gaps");
+            if found.size() >= bytes_max {
+                break;
+            }
+        }
+        Ok(found.limit(bytes_max))
     }
 
     fn snapshot(&self) -> Result<Snapshot, StorageError> {

@@ -49,10 +49,7 @@ impl Group {
                     let ready = node.ready();
                     self.wire.extend(ready.messages);
                     if let Some(write) = ready.write {
-                        if let Some(hard_state) = write.hard_state() {
-                            storage.set_hard_state(hard_state);
-                        }
-                        storage.append(write.entries());
+                        storage.write(&write).expect("no snapshot is sent");
                         self.wire.extend(node.persisted(write.synced()));
                     }
                     if let Some(apply) = ready.apply {

@@ -398,6 +398,27 @@ fn a_write_may_be_empty_but_for_its_promises() {
     assert_eq!(node.persist_all(), [accepted(1, 2, 1, 1), accepted(1, 2, 1, 1)]);
 }
 
+/// With `lazy_commit` a new commit index asks for no write, here of a leader that commits and
+/// applies one entry after the other, and is recorded with the next entries: a restart may know of
+/// one round less.
+#[test]
+fn a_lazy_commit_is_recorded_with_the_next_entries() {
+    let mut net = group_with(3, |c| c.lazy_commit = true);
+    net.campaign(1);
+    for (data, recorded) in [("a", 1), ("b", 2)] {
+        net.put(1, data);
+        let leader = net.node(1);
+        assert!(!leader.raw.has_ready(), "nothing is left to be written");
+        assert_eq!(leader.raw.commit(), recorded + 1);
+        assert_eq!(leader.storage.hard_state().commit, recorded);
+    }
+    net.node(1).restart();
+    assert_eq!(net.node(1).raw.commit(), 2);
+    net.campaign(2);
+    net.assert_equal();
+    assert_eq!(net.commit(1), 4, "the new leader knows, and has added its own first entry");
+}
+
 // ---- A storage that answers later ----
 
 /// A storage that is busy for a while.

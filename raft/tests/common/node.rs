@@ -177,14 +177,10 @@ impl Node {
     /// The oldest write that is held reaches the disk; the promises that rest on it.
     pub fn persist(&mut self) -> Vec<Message> {
         let Some(write) = self.writes.pop_front() else { return Vec::new() };
+        self.storage.write(&write).expect("a snapshot is newer than what is stored");
         if let Some(snapshot) = write.snapshot() {
-            self.storage.apply_snapshot(snapshot.clone()).expect("newer than what is stored");
             let meta = &snapshot.meta;
             self.install(meta.last, meta.conf_state.clone(), &snapshot.data);
-        }
-        self.storage.append(write.entries());
-        if let Some(hard_state) = write.hard_state() {
-            self.storage.set_hard_state(hard_state);
         }
         self.raw.persisted(write.synced())
     }

@@ -147,6 +147,7 @@ fn set(template: &mut Template, key: &str, value: &str) -> Result<(), Stop> {
         "commit-hints" => config.commit_hints = flag()?,
         "eager-appends" => config.eager_appends = flag()?,
         "inflight-bytes-max" => config.inflight_bytes_max = number(value)?,
+        "lazy-commit" => config.lazy_commit = flag()?,
         "skip-commit-broadcast" => config.skip_commit_broadcast = flag()?,
         "uncommitted-bytes-max" => config.uncommitted_bytes_max = number(value)?,
         "write-ticks-max" => config.write_ticks_max = number(value)?,

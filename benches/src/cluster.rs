@@ -21,12 +21,13 @@ pub enum Propose {
 struct Node {
     raft: RawNode,
     storage: MemStorage,
-    inbox: Vec<Message>,
 }
 
 /// A group whose first node leads.
 pub struct Cluster {
     nodes: Vec<Node>,
+    /// What has been sent to each node.
+    inboxes: Vec<Vec<Message>>,
     propose: Propose,
     since_compacted: u64,
 }
@@ -67,10 +68,11 @@ impl Cluster {
             let storage = empty_log(size);
             let raft = RawNode::new(config(id_at(place)), Box::new(storage.clone()))
                 .expect("an empty log is a good one");
-            Node { raft, storage, inbox: Vec::new() }
+            Node { raft, storage }
         };
         let nodes = (0..size).map(node).collect();
-        let mut cluster = Cluster { nodes, propose, since_compacted: 0 };
+        let inboxes = (0..size).map(|_| Vec::new()).collect();
+        let mut cluster = Cluster { nodes, inboxes, propose, since_compacted: 0 };
         cluster.leader().campaign();
         cluster.pump();
         assert_eq!(cluster.leader().role(), RoleKind::Leader, "the first node was elected");
@@ -141,12 +143,12 @@ impl Cluster {
             let mut quiet = true;
             for at in 0..self.nodes.len() {
                 let node = &mut self.nodes[at];
-                for message in node.inbox.drain(..) {
+                for message in self.inboxes[at].drain(..) {
                     node.raft.step(message).expect("messages of a healthy group are good");
                 }
                 if node.raft.has_ready() {
                     quiet = false;
-                    let applied = self.work(at);
+                    let applied = work(node, &mut self.inboxes);
                     committed += if at == 0 { applied } else { 0 };
                 }
             }
@@ -154,35 +156,6 @@ impl Cluster {
                 return committed;
             }
         }
-    }
-
-    /// What an application does with one `Ready`; gives how many entries it applied.
-    fn work(&mut self, at: usize) -> u64 {
-        let ready = self.nodes[at].raft.ready();
-        self.send(at, ready.messages);
-        let node = &mut self.nodes[at];
-        if let Some(write) = ready.write {
-            node.storage.write(&write).expect("nobody sends snapshots");
-            let promises = node.raft.persisted(write.synced());
-            self.send(at, promises);
-        }
-        let Some(apply) = ready.apply else { return 0 };
-        let applied = apply.entries().len() as u64;
-        let raft = &mut self.nodes[at].raft;
-        let switched = raft.applied(apply.done()).expect("no membership is changed");
-        debug_assert_eq!(switched, None);
-        applied
-    }
-
-    /// Puts messages of the node at that place into the inboxes, and gives their buffer back.
-    fn send(&mut self, from: usize, mut messages: Vec<Message>) {
-        if messages.is_empty() {
-            return;
-        }
-        for message in messages.drain(..) {
-            self.nodes[(message.to.get() - 1) as usize].inbox.push(message);
-        }
-        self.nodes[from].raft.recycle(messages);
     }
 
     /// Drops what all nodes have applied.
@@ -198,6 +171,33 @@ impl Cluster {
             node.storage.compact(to).expect("what is applied is stored");
         }
     }
+}
+
+/// What an application does with one `Ready`; gives how many entries it applied.
+fn work(node: &mut Node, inboxes: &mut [Vec<Message>]) -> u64 {
+    let ready = node.raft.ready();
+    send(&mut node.raft, ready.messages, inboxes);
+    if let Some(mut write) = ready.write {
+        node.storage.write(&mut write).expect("nobody sends snapshots");
+        let promises = node.raft.persisted(write.synced());
+        send(&mut node.raft, promises, inboxes);
+    }
+    let Some(apply) = ready.apply else { return 0 };
+    let applied = apply.entries().len() as u64;
+    let switched = node.raft.applied(apply.done()).expect("no membership is changed");
+    debug_assert_eq!(switched, None);
+    applied
+}
+
+/// Puts messages of `from` into the inboxes, and gives it their buffer back.
+fn send(from: &mut RawNode, mut messages: Vec<Message>, inboxes: &mut [Vec<Message>]) {
+    if messages.is_empty() {
+        return;
+    }
+    for message in messages.drain(..) {
+        inboxes[(message.to.get() - 1) as usize].push(message);
+    }
+    from.recycle(messages);
 }
 
 #[cfg(test)]

@@ -173,15 +173,21 @@ impl Run {
 
     /// Sum of the payload lengths; known without looking unless the run is a part of another.
     #[must_use]
+    #[inline]
     pub fn payload_bytes(&self) -> u64 {
         if self.len == self.shared.len {
             return self.shared.payload_bytes;
         }
+        self.count_payload_bytes()
+    }
+
+    fn count_payload_bytes(&self) -> u64 {
         self.entries().iter().map(|e| e.data.len() as u64).sum()
     }
 
     /// Sum of [`Entry::size`].
     #[must_use]
+    #[inline]
     pub fn size(&self) -> u64 {
         self.payload_bytes() + u64::from(self.len) * Entry::OVERHEAD_BYTES
     }
@@ -311,6 +317,7 @@ impl Entries {
 
     /// The runs, in order.
     #[must_use]
+    #[inline]
     pub fn runs(&self) -> &[Run] {
         match &self.0 {
             Runs::None => &[],
@@ -320,16 +327,19 @@ impl Entries {
     }
 
     /// Gives the runs, in order, to `take`.
+    #[inline]
     pub(crate) fn for_each_run(self, mut take: impl FnMut(Run)) {
         match self.0 {
             Runs::None => {}
             Runs::One(run) => take(run),
-            Runs::Many(runs) => runs.into_iter().for_each(take),
+            // By reference to a closure, so that the nearly only case has it in line.
+            Runs::Many(runs) => runs.into_iter().for_each(&mut take as &mut dyn FnMut(Run)),
         }
     }
 
     /// Whether there is no entry.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.runs().is_empty()
     }
@@ -342,39 +352,50 @@ impl Entries {
 
     /// Index of the first entry.
     #[must_use]
+    #[inline]
     pub fn first(&self) -> Option<Index> {
         self.runs().first().map(Run::first)
     }
 
     /// Position of the last entry.
     #[must_use]
+    #[inline]
     pub fn last(&self) -> Option<LogId> {
         self.runs().last().map(Run::last)
     }
 
     /// Sum of the payload lengths.
     #[must_use]
+    #[inline]
     pub fn payload_bytes(&self) -> u64 {
         self.sum(Run::payload_bytes)
     }
 
     /// Sum of [`Entry::size`].
     #[must_use]
+    #[inline]
     pub fn size(&self) -> u64 {
         self.sum(Run::size)
     }
 
     /// Whether there may be a membership change among them.
+    #[inline]
     pub(crate) fn has_changes(&self) -> bool {
         self.runs().iter().any(Run::has_changes)
     }
 
+    /// Sum of the payload lengths of entries of that term.
+    pub(crate) fn payload_bytes_of(&self, term: Term) -> u64 {
+        let of_term = self.runs().iter().filter(|run| run.term() == term);
+        of_term.map(Run::payload_bytes).sum()
+    }
+
     /// The sum over all runs.
     #[inline]
-    fn sum<T: std::iter::Sum>(&self, of: impl Fn(&Run) -> T) -> T {
+    fn sum<T: std::iter::Sum>(&self, of: fn(&Run) -> T) -> T {
         match &self.0 {
             Runs::One(run) => of(run),
-            _ => self.runs().iter().map(of).sum(),
+            _ => sum_of_many(self.runs(), of),
         }
     }
 
@@ -428,6 +449,11 @@ impl Entries {
     pub fn iter(&self) -> impl Iterator<Item = EntryRef<'_>> {
         self.runs().iter().flat_map(Run::iter)
     }
+}
+
+/// Apart from [`Entries::sum`], which is nearly always of one run.
+fn sum_of_many<T: std::iter::Sum>(runs: &[Run], of: fn(&Run) -> T) -> T {
+    runs.iter().map(of).sum()
 }
 
 impl PartialEq for Entries {

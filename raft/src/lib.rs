@@ -80,8 +80,8 @@
 //!     }
 //!     let ready = node.ready();
 //!     assert!(ready.messages.is_empty(), "nobody else is there");
-//!     if let Some(write) = ready.write {
-//!         storage.write(&write)?;
+//!     if let Some(mut write) = ready.write {
+//!         storage.write(&mut write)?;
 //!         let _to_others = node.persisted(write.synced());
 //!     }
 //!     if let Some(apply) = ready.apply {

@@ -10,8 +10,8 @@
 //! * *applied*: what the state machine has done; *applying*: what it was given.
 //! * *committed*: what can never change any more (State Machine Safety, Figure 3).
 //! * *handed*: what was given to be written; *stable*: what is known to be on this server's disk.
-//! * the *tail* holds every entry that is not both applied and stable, so that replication and
-//!   apply read no storage in the steady state.
+//! * the *tail* holds every entry that is not both stable and given to the state machine, so that
+//!   replication and apply read no storage in the steady state.
 //!
 //! Invariants: `applied ≤ applying ≤ committed ≤ last`, `stable ≤ handed ≤ last`,
 //! `compacted ≤ committed`, and an entry at or below `committed` is never replaced.
@@ -248,7 +248,7 @@ impl Log {
         }
         entries.for_each_run(|run| {
             if let Some(run) = run.after(from) {
-                self.terms.append(run.term(), run.first(), run.last().index);
+                self.terms.append(run.term(), run.first(), run.end() - 1);
                 self.tail.push_back(run);
             }
         });
@@ -439,12 +439,21 @@ impl Log {
         }
     }
 
-    /// Drops from the tail what is both stable and applied.
+    /// Drops from the tail what is both stable and given to the state machine.
     fn trim(&mut self) {
-        let settled = self.stable.min(self.applied);
-        while self.tail.front().is_some_and(|run| run.last().index <= settled) {
+        let settled = self.stable.min(self.applying);
+        while self.tail.front().is_some_and(|run| run.end() <= settled + 1) {
             self.tail.pop_front();
         }
+    }
+
+    /// Moves the oldest run out of the tail if it is just what comes up to `to`, within `bytes_max`,
+    /// and stable: in the steady state nobody asks for it again.
+    fn take_settled(&mut self, to: Index, bytes_max: u64) -> Option<Run> {
+        let (first, stable) = (self.applying + 1, self.stable);
+        let run = self.tail.front()?;
+        let is_it = run.first() == first && run.end() == to + 1 && to <= stable;
+        if is_it && run.size() <= bytes_max { self.tail.pop_front() } else { None }
     }
 
     /// Frees the buffers that are empty.
@@ -482,14 +491,18 @@ impl Log {
         }
         let to = self.appliable(unpersisted_too);
         let bytes_max = self.apply.bytes_max - self.apply.outstanding_bytes;
-        let entries = self
-            .entries(self.applying + 1..to + 1, bytes_max)
-            .inspect_err(|error| self.apply.awaits_entries = fetch::is_later(error))?;
+        let entries = match self.take_settled(to, bytes_max) {
+            Some(run) => Entries::from(run),
+            None => self
+                .entries(self.applying + 1..to + 1, bytes_max)
+                .inspect_err(|error| self.apply.awaits_entries = fetch::is_later(error))?,
+        };
         let last = entries.last().ok_or(StorageError::Unavailable)?;
         self.applying = last.index;
         self.apply.outstanding_bytes += entries.size();
         self.apply.paused =
             self.apply.outstanding_bytes >= self.apply.bytes_max || self.applying < to;
+        self.trim();
         Ok(entries)
     }
 
@@ -502,10 +515,13 @@ impl Log {
     pub(crate) fn applied_to(&mut self, index: Index, bytes: u64) {
         assert!(index <= self.committed, "only committed entries are applied");
         self.applied = self.applied.max(index);
-        self.applying = self.applying.max(self.applied);
         self.apply.outstanding_bytes = self.apply.outstanding_bytes.saturating_sub(bytes);
         self.apply.paused = self.apply.outstanding_bytes >= self.apply.bytes_max;
-        self.trim();
+        if index > self.applying {
+            // By a snapshot, which nobody was given.
+            self.applying = index;
+            self.trim();
+        }
     }
 }
 

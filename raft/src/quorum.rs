@@ -46,7 +46,8 @@ impl Majority {
     /// Whether `id` is one of them.
     #[must_use]
     pub fn contains(&self, id: NodeId) -> bool {
-        self.0.binary_search(&id).is_ok()
+        // They are few: faster than to search by halves.
+        self.0.contains(&id)
     }
 
     /// Adds a voter; says whether it is new.

@@ -348,7 +348,7 @@ impl RawNode {
         }
         // Entries that cannot be read now are handed out by a later call.
         let entries = server.log.take_next_apply(server.config.apply_unpersisted).ok()?;
-        Some(Apply { entries, switched: 0, refused: Vec::new() })
+        Some(Apply { bytes: entries.size(), entries, switched: 0, refused: Vec::new() })
     }
 
     fn next_write(&mut self) -> Option<Write> {
@@ -364,8 +364,16 @@ impl RawNode {
         }
         self.hard_state = hard_state;
         self.writes += 1;
-        let last = server.log.has_unstable().then(|| server.last_id());
-        Some(Write { number: self.writes, entries, hard_state, news, last, snapshot, promises })
+        Some(Write {
+            number: self.writes,
+            must_sync: !entries.is_empty() || snapshot.is_some() || news == News::TermOrVote,
+            last: server.log.has_unstable().then(|| server.last_id()),
+            entries,
+            hard_state,
+            news,
+            snapshot,
+            promises,
+        })
     }
 
     /// For scripts and tests: replaces the randomized election timeout until the next change of

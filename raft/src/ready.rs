@@ -88,6 +88,7 @@ pub struct Write {
     /// As of this write, and what of it is news.
     pub(crate) hard_state: HardState,
     pub(crate) news: News,
+    pub(crate) must_sync: bool,
     /// The last entry, if any was not known to be stable.
     pub(crate) last: Option<LogId>,
     /// Boxed, as in [`Stable`]: snapshots are rare, and every write is moved around.
@@ -142,6 +143,11 @@ impl Write {
         &self.entries
     }
 
+    /// Moves the entries out, for a storage that keeps them as they are.
+    pub(crate) fn take_entries(&mut self) -> Entries {
+        std::mem::take(&mut self.entries)
+    }
+
     /// The hard state, if it changed.
     #[must_use]
     pub fn hard_state(&self) -> Option<HardState> {
@@ -158,7 +164,7 @@ impl Write {
     /// new commit index alone is none.
     #[must_use]
     pub fn must_sync(&self) -> bool {
-        !self.entries.is_empty() || self.snapshot.is_some() || self.news == News::TermOrVote
+        self.must_sync
     }
 
     /// How many votes and acknowledgements rest on this write.
@@ -176,12 +182,14 @@ impl Write {
     }
 
     /// What the snapshot stands for, if there is one.
+    #[inline]
     fn covered(&self) -> Option<Box<SnapshotMeta>> {
         self.snapshot.as_ref().map(|snapshot| Box::new(snapshot.meta.clone()))
     }
 
     /// "This survives power loss." Said when the data, and everything handed out before it, has
     /// been synced to stable storage, and not earlier.
+    #[inline]
     pub fn synced(self) -> Written {
         Written {
             number: self.number,
@@ -230,6 +238,7 @@ impl Written {
         promises.chain(stable.map(|stable| Report(Part::Stable(stable)))).collect()
     }
 
+    #[inline]
     pub(crate) fn into_parts(self) -> (Vec<Message>, Option<Stable>) {
         (self.promises, Stable::of(self.term, self.last, self.snapshot))
     }
@@ -262,6 +271,8 @@ impl Report {
 #[derive(Debug)]
 pub struct Apply {
     pub(crate) entries: Entries,
+    /// Their size, as it counts towards what may be outstanding.
+    pub(crate) bytes: u64,
     /// Membership changes up to here have taken effect already.
     pub(crate) switched: Index,
     pub(crate) refused: Vec<Index>,
@@ -283,9 +294,6 @@ impl Apply {
 
     /// The next membership change that has not taken effect.
     pub(crate) fn next_conf_change(&self) -> Option<EntryRef<'_>> {
-        if !self.entries.has_changes() {
-            return None;
-        }
         let is_due = |change: &EntryRef<'_>| {
             change.id.index > self.switched && !self.refused.contains(&change.id.index)
         };

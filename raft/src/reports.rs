@@ -22,9 +22,8 @@ impl RawNode {
             return Vec::new();
         }
         let mut messages = self.unseal(written);
-        while let Some(at) = self.early.iter().position(|w| w.number == self.reported + 1) {
-            let next = self.early.swap_remove(at);
-            messages.append(&mut self.unseal(next));
+        if !self.early.is_empty() {
+            self.unseal_early(&mut messages);
         }
         if let Some(tracing) = &mut self.tracing {
             tracing.sent(&messages);
@@ -32,7 +31,16 @@ impl RawNode {
         messages
     }
 
+    /// What was reported early and has waited for the report just made.
+    fn unseal_early(&mut self, messages: &mut Vec<Message>) {
+        while let Some(at) = self.early.iter().position(|w| w.number == self.reported + 1) {
+            let next = self.early.swap_remove(at);
+            messages.append(&mut self.unseal(next));
+        }
+    }
+
     /// The next write is on disk. Gives its promises to others, in the buffer they waited in.
+    #[inline]
     fn unseal(&mut self, written: Written) -> Vec<Message> {
         self.reported = written.number;
         let (mut promises, stable) = written.into_parts();
@@ -115,23 +123,31 @@ impl RawNode {
     /// voter. It has had no effect, here and on all servers alike; everything else is applied.
     pub fn applied(&mut self, applied: Applied) -> Result<Option<ConfState>, ConfChangeError> {
         let Applied(mut apply) = applied;
+        if !apply.entries.has_changes() {
+            self.note_applied(&apply);
+            return Ok(None);
+        }
         let mut result = Ok(None);
         while apply.next_conf_change().is_some() {
             let switched = self.apply_conf_change(&mut apply);
             result = result.and_then(|before| Ok(switched?.or(before)));
         }
+        self.note_applied(&apply);
+        result
+    }
+
+    #[inline]
+    fn note_applied(&mut self, apply: &Apply) {
         let server = &mut self.raft.server;
         if let Some(last) = apply.entries.last() {
-            server.log.applied_to(last.index, apply.entries.size());
+            server.log.applied_to(last.index, apply.bytes);
             if let Role::Leader(leader) = &mut self.raft.role {
-                let own = apply.entries.runs().iter().filter(|run| run.term() == server.term);
-                let bytes: u64 = own.map(crate::entry::Run::payload_bytes).sum();
+                let bytes = apply.entries.payload_bytes_of(server.term);
                 leader.uncommitted_bytes = leader.uncommitted_bytes.saturating_sub(bytes);
+                self.raft.leave_joint_if_due(last.index);
             }
-            self.raft.leave_joint_if_due(last.index);
         }
         self.observe();
-        result
     }
 
     /// Puts the next membership change in `apply` in force ahead of [`RawNode::applied`]; gives

@@ -93,15 +93,16 @@ impl Default for MemLog {
 }
 
 impl MemLog {
-    fn append(&mut self, entries: &Entries) {
+    fn append(&mut self, entries: Entries) {
         let first = self.terms.compacted().index + 1;
-        for run in entries.runs().iter().filter_map(|run| run.slice(first..Index::MAX)) {
+        entries.for_each_run(|run| {
+            let Some(run) = run.after(first) else { return };
             if run.first() <= self.terms.last() {
                 self.truncate(run.first());
             }
-            self.terms.append(run.term(), run.first(), run.last().index);
+            self.terms.append(run.term(), run.first(), run.end() - 1);
             self.runs.push_back(run);
-        }
+        });
     }
 
     /// Drops the entries from `from` on.
@@ -161,19 +162,20 @@ impl MemStorage {
         self.log().terms.last_id()
     }
 
-    /// Stores all that is in `write`: the snapshot, then the entries, then the hard state.
+    /// Stores all that is in `write`: the snapshot, then the entries, which are moved out of it, then
+    /// the hard state.
     ///
     /// # Errors
     /// [`StorageError::SnapshotOutOfDate`] if there is as new a snapshot; nothing is stored then.
     ///
     /// # Panics
     /// If the entries would leave a gap.
-    pub fn write(&self, write: &Write) -> Result<(), StorageError> {
+    pub fn write(&self, write: &mut Write) -> Result<(), StorageError> {
         let mut log = self.log();
         if let Some(snapshot) = write.snapshot() {
             log.install(snapshot.clone())?;
         }
-        log.append(write.entries());
+        log.append(write.take_entries());
         if let Some(hard_state) = write.hard_state() {
             log.hard_state = hard_state;
         }
@@ -186,7 +188,7 @@ impl MemStorage {
     /// # Panics
     /// If they would leave a gap.
     pub fn append(&self, entries: &Entries) {
-        self.log().append(entries);
+        self.log().append(entries.clone());
     }
 
     /// Replaces the log by a snapshot.

@@ -48,8 +48,8 @@ impl Group {
                     idle = false;
                     let ready = node.ready();
                     self.wire.extend(ready.messages);
-                    if let Some(write) = ready.write {
-                        storage.write(&write).expect("no snapshot is sent");
+                    if let Some(mut write) = ready.write {
+                        storage.write(&mut write).expect("no snapshot is sent");
                         self.wire.extend(node.persisted(write.synced()));
                     }
                     if let Some(apply) = ready.apply {

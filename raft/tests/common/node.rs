@@ -176,8 +176,8 @@ impl Node {
 
     /// The oldest write that is held reaches the disk; the promises that rest on it.
     pub fn persist(&mut self) -> Vec<Message> {
-        let Some(write) = self.writes.pop_front() else { return Vec::new() };
-        self.storage.write(&write).expect("a snapshot is newer than what is stored");
+        let Some(mut write) = self.writes.pop_front() else { return Vec::new() };
+        self.storage.write(&mut write).expect("a snapshot is newer than what is stored");
         if let Some(snapshot) = write.snapshot() {
             let meta = &snapshot.meta;
             self.install(meta.last, meta.conf_state.clone(), &snapshot.data);

@@ -47,6 +47,17 @@ fn measure(label: &str, nodes: usize, leaders: bool) -> bool {
     true
 }
 
+/// Bytes of heap that each of so many idle nodes takes, followers or leaders; `None` if the account
+/// cannot be read.
+#[must_use]
+pub fn heap_per_node(nodes: usize, leaders: bool) -> Option<u64> {
+    let before = heap_bytes()?;
+    let keep = make(nodes, leaders);
+    let after = heap_bytes()?;
+    drop(keep);
+    Some(after.saturating_sub(before) / nodes as u64)
+}
+
 /// Nodes of groups of three: followers that have heard of nobody yet, or elected leaders.
 fn make(nodes: usize, leaders: bool) -> Vec<RawNode> {
     let config = |id| Config { append_bytes_max: 1 << 20, ..fast_config(id) };

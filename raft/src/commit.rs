@@ -29,10 +29,11 @@ pub(crate) fn has_committed_in_term(server: &Server) -> bool {
 /// assigned.
 pub(crate) fn reached(server: &Server, leader: &Leader) -> (Index, bool) {
     let matched = |id| leader.progress.get(id).map_or(0, |pr| pr.matched);
-    let (voters, groups) = (&server.membership.voters, &server.commit_groups);
-    if groups.is_empty() {
+    let voters = &server.membership.voters;
+    let groups = server.wishes.as_ref().map(|wishes| &wishes.commit_groups);
+    let Some(groups) = groups.filter(|groups| !groups.is_empty()) else {
         return (voters.committed(matched), false);
-    }
+    };
     let (incoming, a) = group_commit::committed(&voters.incoming, groups, matched);
     let (outgoing, b) = group_commit::committed(&voters.outgoing, groups, matched);
     (incoming.min(outgoing), a && b)

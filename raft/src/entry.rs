@@ -74,6 +74,8 @@ pub struct Run {
     /// Which of the shared entries are in it.
     start: u32,
     len: u32,
+    /// Whether those are all.
+    is_whole: bool,
     /// Whether a membership change is among the shared entries: nearly never, and then nobody has
     /// to look at each of them to know.
     has_changes: bool,
@@ -82,7 +84,6 @@ pub struct Run {
 /// What a run and its slices refer to.
 struct Shared {
     term: Term,
-    len: u32,
     payload_bytes: u64,
     entries: Held,
 }
@@ -137,8 +138,8 @@ impl Run {
             payload_bytes += entry.data.len() as u64;
             has_changes |= entry.kind != EntryKind::Normal;
         }
-        let shared = Arc::new(Shared { term, len, payload_bytes, entries: held });
-        Some(Run { shared, first, start: 0, len, has_changes })
+        let shared = Arc::new(Shared { term, payload_bytes, entries: held });
+        Some(Run { shared, first, start: 0, len, is_whole: true, has_changes })
     }
 
     /// The term of every entry in the run.
@@ -175,7 +176,7 @@ impl Run {
     #[must_use]
     #[inline]
     pub fn payload_bytes(&self) -> u64 {
-        if self.len == self.shared.len {
+        if self.is_whole {
             return self.shared.payload_bytes;
         }
         self.count_payload_bytes()
@@ -219,6 +220,7 @@ impl Run {
         part.first = from;
         part.start += (from - self.first) as u32;
         part.len = (to - from) as u32;
+        part.is_whole = false;
         Some(part)
     }
 

@@ -36,22 +36,21 @@ pub(crate) struct Log {
     terms: Terms,
     /// Runs in order, the last one ending at `last` or where `open` begins.
     tail: VecDeque<Run>,
-    /// Entries proposed since the last run was made, all of term `open_term`.
+    /// Entries proposed since the last run was made, all of the last entry's term.
     open: Vec<Entry>,
-    open_term: Term,
     handed: Index,
     stable: Index,
     committed: Index,
     applying: Index,
     applied: Index,
     apply: Paging,
-    pending_snapshot: Option<Pending>,
+    pending_snapshot: Option<Box<Pending>>,
     storage: Box<dyn Storage + Send>,
 }
 
 /// A snapshot that is to replace the log.
 struct Pending {
-    snapshot: Box<Snapshot>,
+    snapshot: Snapshot,
     handed: bool,
 }
 
@@ -82,7 +81,6 @@ impl Log {
             terms,
             tail: VecDeque::new(),
             open: Vec::new(),
-            open_term: 0,
             handed: last,
             stable: last,
             committed: compacted,
@@ -152,26 +150,11 @@ impl Log {
 
     // ---- Growing ----
 
-    /// A leader's own entries, at the end (Leader Append-Only, Figure 3). They stay *open* until
+    /// A leader's own entry, at the end (Leader Append-Only, Figure 3). It stays *open* until
     /// [`Log::seal`] makes one run of all that came.
-    pub(crate) fn append_own(&mut self, term: Term, entries: impl IntoIterator<Item = Entry>) {
-        if term != self.open_term {
+    pub(crate) fn append_own(&mut self, term: Term, entry: Entry) {
+        if term != self.last_id().term {
             self.seal();
-            self.open_term = term;
-        }
-        let before = self.open.len();
-        self.open.extend(entries);
-        let (first, added) = (self.last() + 1, (self.open.len() - before) as u64);
-        if added > 0 {
-            self.terms.append(term, first, first + added - 1);
-        }
-    }
-
-    /// One entry of a leader's own.
-    pub(crate) fn push_own(&mut self, term: Term, entry: Entry) {
-        if term != self.open_term {
-            self.seal();
-            self.open_term = term;
         }
         self.open.push(entry);
         let index = self.last() + 1;
@@ -187,7 +170,7 @@ impl Log {
     }
 
     fn make_run(&mut self) {
-        let (count, term) = (self.open.len(), self.open_term);
+        let (count, term) = (self.open.len(), self.last_id().term);
         let first = self.last() + 1 - count as u64;
         let run = match self.open.pop_if(|_| count == 1) {
             Some(one) => Run::of_one(term, first, one),
@@ -272,14 +255,14 @@ impl Log {
     }
 
     /// Replaces the whole log by a snapshot (§7).
-    pub(crate) fn restore(&mut self, snapshot: Box<Snapshot>) {
+    pub(crate) fn restore(&mut self, snapshot: Snapshot) {
         let last = snapshot.meta.last;
         assert!(last.index >= self.committed, "a snapshot never takes back what is committed");
         self.open.clear();
         self.tail.clear();
         self.terms = Terms::new(last);
         (self.handed, self.stable, self.committed) = (last.index, last.index, last.index);
-        self.pending_snapshot = Some(Pending { snapshot, handed: false });
+        self.pending_snapshot = Some(Box::new(Pending { snapshot, handed: false }));
         self.apply.awaits_entries = false;
     }
 
@@ -410,7 +393,7 @@ impl Log {
     pub(crate) fn take_unhanded_snapshot(&mut self) -> Option<Box<Snapshot>> {
         let pending = self.pending_snapshot.as_mut().filter(|p| !p.handed)?;
         pending.handed = true;
-        Some(pending.snapshot.clone())
+        Some(Box::new(pending.snapshot.clone()))
     }
 
     /// Whether a snapshot is to be written.

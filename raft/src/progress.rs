@@ -20,10 +20,14 @@ use crate::types::{Index, NodeId};
 
 /// The appends on their way to a follower: each one's last index and payload bytes.
 ///
-/// Grows as it is used; the limits are the leader's.
+/// Grows as it is used, and is nothing but a pointer while nothing is on its way; the limits are
+/// the leader's.
 #[derive(Clone, Debug, Default)]
-pub struct Inflights {
-    sent: VecDeque<(Index, u64)>,
+pub struct Inflights(Option<Box<Sent>>);
+
+#[derive(Clone, Debug, Default)]
+struct Sent {
+    appends: VecDeque<(Index, u64)>,
     bytes: u64,
 }
 
@@ -43,44 +47,41 @@ impl Inflights {
     /// If the window is full: the leader checks before it sends.
     pub fn add(&mut self, window: Window, last: Index, bytes: u64) {
         assert!(!self.is_full(window), "nothing is sent into a full window");
-        self.sent.push_back((last, bytes));
-        self.bytes += bytes;
+        let sent = self.0.get_or_insert_default();
+        sent.appends.push_back((last, bytes));
+        sent.bytes += bytes;
     }
 
     /// Forgets the appends up to `index`, which have been acknowledged.
     pub fn free_to(&mut self, index: Index) {
-        while let Some((last, bytes)) = self.sent.front()
-            && *last <= index
-        {
-            self.bytes -= bytes;
-            self.sent.pop_front();
+        let Some(sent) = &mut self.0 else { return };
+        while let Some((_, bytes)) = sent.appends.pop_front_if(|(last, _)| *last <= index) {
+            sent.bytes -= bytes;
         }
     }
 
     /// Frees the buffer if it is empty.
     fn cool(&mut self) {
-        if self.sent.is_empty() {
-            self.sent = VecDeque::new();
-        }
+        self.0.take_if(|sent| sent.appends.is_empty());
     }
 
     /// Whether nothing more may be sent. The byte limit may be overrun by one append.
     #[must_use]
     pub fn is_full(&self, window: Window) -> bool {
-        self.sent.len() >= window.appends_max
-            || (window.bytes_max != 0 && self.bytes >= window.bytes_max)
+        self.count() >= window.appends_max
+            || (window.bytes_max != 0 && self.bytes() >= window.bytes_max)
     }
 
     /// How many appends are on their way.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.sent.len()
+        self.0.as_ref().map_or(0, |sent| sent.appends.len())
     }
 
     /// How many payload bytes are on their way.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.0.as_ref().map_or(0, |sent| sent.bytes)
     }
 }
 

@@ -25,7 +25,7 @@ pub enum VoteResult {
 
 /// A set of voters, any majority of which decides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Majority(Vec<NodeId>);
+pub struct Majority(Box<[NodeId]>);
 
 /// Up to so many voters are counted without an allocation.
 const STACK_VOTERS: usize = 7;
@@ -55,7 +55,9 @@ impl Majority {
         match self.0.binary_search(&id) {
             Ok(_) => false,
             Err(at) => {
-                self.0.insert(at, id);
+                let mut ids = std::mem::take(&mut self.0).into_vec();
+                ids.insert(at, id);
+                self.0 = ids.into();
                 true
             }
         }
@@ -65,7 +67,9 @@ impl Majority {
     pub fn remove(&mut self, id: NodeId) -> bool {
         match self.0.binary_search(&id) {
             Ok(at) => {
-                self.0.remove(at);
+                let mut ids = std::mem::take(&mut self.0).into_vec();
+                ids.remove(at);
+                self.0 = ids.into();
                 true
             }
             Err(_) => false,
@@ -93,7 +97,7 @@ impl Majority {
             heap = vec![0; n];
             &mut heap
         };
-        for (slot, id) in all.iter_mut().zip(&self.0) {
+        for (slot, id) in all.iter_mut().zip(&*self.0) {
             *slot = reached(*id);
         }
         // Ascending, so the one at n - (n/2 + 1) and all after it, a majority, are that far.
@@ -108,7 +112,7 @@ impl Majority {
             return VoteResult::Won;
         }
         let (mut yes, mut missing) = (0, 0);
-        for id in &self.0 {
+        for id in &*self.0 {
             match vote(*id) {
                 Some(true) => yes += 1,
                 Some(false) => {}
@@ -131,7 +135,7 @@ impl FromIterator<NodeId> for Majority {
         let mut ids: Vec<NodeId> = ids.into_iter().collect();
         ids.sort_unstable();
         ids.dedup();
-        Majority(ids)
+        Majority(ids.into())
     }
 }
 

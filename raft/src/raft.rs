@@ -54,6 +54,7 @@ impl Raft {
         self.server.cool();
         if let Role::Leader(leader) = &mut self.role {
             leader.progress.cool();
+            leader.reads.cool();
         }
     }
 

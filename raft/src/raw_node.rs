@@ -31,9 +31,12 @@ pub struct RawNode {
     /// Writes handed out, and reported, so far.
     writes: u64,
     pub(crate) reported: u64,
-    /// Reported before a write that was handed out earlier: they wait for it.
-    pub(crate) early: Vec<Written>,
-    stall: Stall,
+    /// Reported before a write that was handed out earlier: they wait for it. Boxed, as a server is
+    /// small and reports come in order.
+    #[allow(clippy::box_collection, reason = "see above")]
+    pub(crate) early: Option<Box<Vec<Written>>>,
+    /// Made when a stalled disk is first looked for, which is off by default.
+    stall: Option<Box<Stall>>,
     invariants: Invariants,
     pub(crate) tracing: Option<Box<Tracing>>,
 }
@@ -80,9 +83,7 @@ impl RawNode {
             vote: hard_state.vote,
             log,
             membership,
-            commit_groups: Vec::new(),
-            priorities: Vec::new(),
-            windows: Vec::new(),
+            wishes: None,
             clock: Clock::default(),
             election_since: 0,
             election_timeout: 0,
@@ -98,8 +99,8 @@ impl RawNode {
             raft,
             writes: 0,
             reported: 0,
-            early: Vec::new(),
-            stall: Stall::default(),
+            early: None,
+            stall: None,
             tracing: None,
         })
     }
@@ -133,7 +134,8 @@ impl RawNode {
         self.raft.cool();
         self.raft.tick();
         if self.raft.server.config.write_ticks_max != 0 {
-            let next = self.stall.tick(&mut self.raft, self.writes, self.reported);
+            let stall = self.stall.get_or_insert_default();
+            let next = stall.tick(&mut self.raft, self.writes, self.reported);
             self.raft.become_next(next);
         }
         self.observe();
@@ -251,7 +253,8 @@ impl RawNode {
     /// that are not named are in no group. Nobody named: a majority decides alone, as usual.
     /// Groups are this server's own setting, so give them to all that may lead.
     pub fn set_commit_groups(&mut self, groups: impl IntoIterator<Item = (NodeId, GroupId)>) {
-        self.raft.server.commit_groups = groups.into_iter().collect();
+        self.raft.server.wishes.get_or_insert_default().commit_groups =
+            groups.into_iter().collect();
         self.raft.recount();
         self.observe();
     }
@@ -263,7 +266,8 @@ impl RawNode {
     /// The server with the highest priority is elected as soon as it is up to date; if it is cut
     /// off after it refused its vote, an election takes a few rounds more.
     pub fn set_priorities(&mut self, priorities: impl IntoIterator<Item = (NodeId, u32)>) {
-        self.raft.server.priorities = priorities.into_iter().collect();
+        self.raft.server.wishes.get_or_insert_default().priorities =
+            priorities.into_iter().collect();
     }
 
     /// A follower forgets who leads, and so may vote before the leader's lease is over. For
@@ -309,7 +313,7 @@ impl RawNode {
         self.raft.as_leader().is_some_and(|leader| leader.wants_flush)
             || !server.out.messages.is_empty()
             || !server.out.promises.is_empty()
-            || !server.out.reads.is_empty()
+            || server.out.reads.is_some()
             || server.log.has_unhanded()
             || server.log.has_unhanded_snapshot()
             || server.log.has_next_apply(server.config.apply_unpersisted)
@@ -336,7 +340,7 @@ impl RawNode {
             messages: out.take_messages(),
             write,
             apply,
-            reads: std::mem::take(&mut out.reads),
+            reads: out.take_reads(),
             soft_state: changed.then_some(soft_state),
         }
     }

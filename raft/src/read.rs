@@ -34,12 +34,18 @@ use crate::types::{Index, NodeId};
 pub(crate) struct Reads {
     /// Numbers given so far.
     count: u64,
+    /// A heartbeat is to carry the latest number at the next `ready()`.
+    wants_heartbeat: bool,
+    /// Those not answered: nothing while nobody reads, as on most of many leaders.
+    open: Option<Box<Open>>,
+}
+
+#[derive(Default)]
+struct Open {
     /// Waiting for confirmation, ascending by number.
     waiting: VecDeque<Waiting>,
     /// Asked before this leader had committed anything.
     postponed: Vec<(NodeId, Bytes)>,
-    /// A heartbeat is to carry the latest number at the next `ready()`.
-    wants_heartbeat: bool,
 }
 
 struct Waiting {
@@ -52,7 +58,7 @@ struct Waiting {
 impl Reads {
     /// The number that heartbeats carry: the latest read that waits, 0 if none does.
     pub(crate) fn last_waiting(&self) -> u64 {
-        self.waiting.back().map_or(0, |read| read.number)
+        self.open.as_ref().and_then(|open| open.waiting.back()).map_or(0, |read| read.number)
     }
 
     pub(crate) fn take_wants_heartbeat(&mut self) -> bool {
@@ -61,7 +67,12 @@ impl Reads {
 
     /// How many reads have not been answered.
     pub(crate) fn len(&self) -> usize {
-        self.waiting.len() + self.postponed.len()
+        self.open.as_ref().map_or(0, |open| open.waiting.len() + open.postponed.len())
+    }
+
+    /// Frees the buffers that are empty.
+    pub(crate) fn cool(&mut self) {
+        self.open.take_if(|open| open.waiting.is_empty() && open.postponed.is_empty());
     }
 }
 
@@ -70,14 +81,15 @@ pub(crate) fn ask(server: &mut Server, leader: &mut Leader, asker: NodeId, conte
     if commit::has_committed_in_term(server) {
         number(server, leader, asker, context);
     } else {
-        leader.reads.postponed.push((asker, context));
+        leader.reads.open.get_or_insert_default().postponed.push((asker, context));
     }
 }
 
 /// This leader has committed something new, perhaps its first own entry.
 pub(crate) fn release_postponed(server: &mut Server, leader: &mut Leader) {
+    let Some(open) = &mut leader.reads.open else { return };
     if commit::has_committed_in_term(server) {
-        for (asker, context) in std::mem::take(&mut leader.reads.postponed) {
+        for (asker, context) in std::mem::take(&mut open.postponed) {
             number(server, leader, asker, context);
         }
     }
@@ -94,7 +106,12 @@ fn number(server: &mut Server, leader: &mut Leader, asker: NodeId, context: Byte
     }
     let reads = &mut leader.reads;
     reads.count += 1;
-    reads.waiting.push_back(Waiting { number: reads.count, index, asker, context });
+    reads.open.get_or_insert_default().waiting.push_back(Waiting {
+        number: reads.count,
+        index,
+        asker,
+        context,
+    });
     if server.config.eager_appends {
         replication::broadcast_heartbeat(server, leader);
     } else {
@@ -105,22 +122,21 @@ fn number(server: &mut Server, leader: &mut Leader, asker: NodeId, context: Byte
 
 /// Answers the reads that a quorum of the present voters has confirmed.
 pub(crate) fn confirm(server: &mut Server, leader: &mut Leader) {
-    if leader.reads.waiting.is_empty() {
-        return;
-    }
-    let (id, progress, last) = (server.id(), &leader.progress, leader.reads.last_waiting());
+    let last = leader.reads.last_waiting();
+    let Some(open) = &mut leader.reads.open else { return };
+    let (id, progress) = (server.id(), &leader.progress);
     let acked = |voter: NodeId| {
         if voter == id { last } else { progress.get(voter).map_or(0, |pr| pr.read_acked) }
     };
     let confirmed = server.membership.voters.committed(acked);
-    while let Some(read) = leader.reads.waiting.pop_front_if(|read| read.number <= confirmed) {
+    while let Some(read) = open.waiting.pop_front_if(|read| read.number <= confirmed) {
         answer(server, read.asker, read.index, read.context);
     }
 }
 
 fn answer(server: &mut Server, asker: NodeId, index: Index, context: Bytes) {
     if asker == server.id() {
-        server.out.reads.push(ReadState { index, context });
+        server.out.read(ReadState { index, context });
     } else {
         server.send(asker, Body::ReadIndexReply { index, context });
     }

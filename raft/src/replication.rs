@@ -76,7 +76,7 @@ pub(crate) fn propose_one(
 ) -> Result<LogId, ProposeError> {
     takes_proposals(server, leader)?;
     admit(server, leader, data.len() as u64)?;
-    server.log.push_own(server.term, Entry::normal(data));
+    server.log.append_own(server.term, Entry::normal(data));
     acknowledge_eagerly(server);
     broadcast(server, leader);
     Ok(server.last_id())
@@ -101,7 +101,9 @@ pub(crate) fn append(
     entries: impl IntoIterator<Item = Entry>,
 ) -> Result<LogId, ProposeError> {
     admit(server, leader, bytes)?;
-    server.log.append_own(server.term, entries);
+    for entry in entries {
+        server.log.append_own(server.term, entry);
+    }
     acknowledge_eagerly(server);
     Ok(server.last_id())
 }

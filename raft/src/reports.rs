@@ -18,12 +18,12 @@ impl RawNode {
     #[must_use = "votes and acknowledgements come out only here"]
     pub fn persisted(&mut self, written: Written) -> Vec<Message> {
         if written.number != self.reported + 1 {
-            self.early.push(written);
+            self.early.get_or_insert_default().push(written);
             return Vec::new();
         }
         let mut messages = self.unseal(written);
-        if !self.early.is_empty() {
-            self.unseal_early(&mut messages);
+        if let Some(early) = self.early.take() {
+            self.unseal_early(*early, &mut messages);
         }
         if let Some(tracing) = &mut self.tracing {
             tracing.sent(&messages);
@@ -32,11 +32,12 @@ impl RawNode {
     }
 
     /// What was reported early and has waited for the report just made.
-    fn unseal_early(&mut self, messages: &mut Vec<Message>) {
-        while let Some(at) = self.early.iter().position(|w| w.number == self.reported + 1) {
-            let next = self.early.swap_remove(at);
+    fn unseal_early(&mut self, mut early: Vec<Written>, messages: &mut Vec<Message>) {
+        while let Some(at) = early.iter().position(|w| w.number == self.reported + 1) {
+            let next = early.swap_remove(at);
             messages.append(&mut self.unseal(next));
         }
+        self.early = (!early.is_empty()).then(|| Box::new(early));
     }
 
     /// The next write is on disk. Gives its promises to others, in the buffer they waited in.

@@ -17,8 +17,10 @@ pub(crate) struct Outbox {
     /// Votes and acknowledgements, this server's own included: they rest on what is being written
     /// and leave only when that is on disk.
     pub(crate) promises: Vec<Message>,
-    /// Reads that may run once enough is applied.
-    pub(crate) reads: Vec<ReadState>,
+    /// Reads that may run once enough is applied. Boxed, as a server is small and most of many
+    /// answer no reads.
+    #[allow(clippy::box_collection, reason = "see above")]
+    pub(crate) reads: Option<Box<Vec<ReadState>>>,
 }
 
 /// One server, whatever its role.
@@ -30,12 +32,8 @@ pub(crate) struct Server {
     pub(crate) vote: Option<NodeId>,
     pub(crate) log: Log,
     pub(crate) membership: Membership,
-    /// Empty unless group commit is on.
-    pub(crate) commit_groups: Groups,
-    /// Who should rather lead, where that was said; 0 for the others.
-    pub(crate) priorities: Vec<(NodeId, u32)>,
-    /// Empty unless a follower has a window of its own.
-    pub(crate) windows: Windows,
+    /// What few servers are told; a pointer to nothing on all others.
+    pub(crate) wishes: Option<Box<Wishes>>,
     pub(crate) clock: Clock,
     /// The tick at which a leader or a candidate we voted for was last heard from; on a leader, at
     /// which it last made sure of its quorum.
@@ -44,6 +42,17 @@ pub(crate) struct Server {
     pub(crate) election_timeout: u32,
     pub(crate) random: fastrand::Rng,
     pub(crate) out: Outbox,
+}
+
+/// What an operator may wish of some members.
+#[derive(Default)]
+pub(crate) struct Wishes {
+    /// Empty unless group commit is on.
+    pub(crate) commit_groups: Groups,
+    /// Who should rather lead, where that was said; 0 for the others.
+    pub(crate) priorities: Vec<(NodeId, u32)>,
+    /// Empty unless a follower has a window of its own.
+    pub(crate) windows: Windows,
 }
 
 /// Counts ticks; timers are points in that count.
@@ -89,6 +98,16 @@ impl Outbox {
     /// What rests on the next write. The buffer stays if it is empty.
     pub(crate) fn take_promises(&mut self) -> Vec<Message> {
         if self.promises.is_empty() { Vec::new() } else { std::mem::take(&mut self.promises) }
+    }
+
+    /// The answer to a read that was asked here.
+    pub(crate) fn read(&mut self, read: ReadState) {
+        self.reads.get_or_insert_default().push(read);
+    }
+
+    /// The reads that may run.
+    pub(crate) fn take_reads(&mut self) -> Vec<ReadState> {
+        self.reads.take().map_or(Vec::new(), |reads| *reads)
     }
 
     /// Takes back a buffer that was handed out, where one is wanted.
@@ -164,7 +183,8 @@ impl Server {
 
     /// How much `id` is wanted as a leader.
     pub(crate) fn priority(&self, id: NodeId) -> u32 {
-        self.priorities.iter().find(|(of, _)| *of == id).map_or(0, |(_, priority)| *priority)
+        let mut priorities = self.wishes.iter().flat_map(|wishes| &wishes.priorities);
+        priorities.find(|(of, _)| *of == id).map_or(0, |(_, priority)| *priority)
     }
 
     /// Frees the buffers that are empty: there are many servers, and most of them are idle.

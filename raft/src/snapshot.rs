@@ -59,7 +59,7 @@ pub(crate) fn on_report(leader: &mut Leader, id: NodeId, arrived: bool) {
 
 impl Raft {
     /// InstallSnapshot, receiver (Figure 13).
-    pub(crate) fn on_install_snapshot(&mut self, from: NodeId, snapshot: Box<Snapshot>) {
+    pub(crate) fn on_install_snapshot(&mut self, from: NodeId, snapshot: Snapshot) {
         let restored = self.restore(snapshot);
         let log = &self.server.log;
         let index = if restored { log.last() } else { log.committed() };
@@ -71,7 +71,7 @@ impl Raft {
     /// Takes the snapshot as the log. Says whether it did: not if everything in it is committed
     /// here, not if this server is not in its membership, and not if the log has its last entry
     /// (rule 6: the entries after it are kept). If it was asked for, none but the second holds.
-    fn restore(&mut self, snapshot: Box<Snapshot>) -> bool {
+    fn restore(&mut self, snapshot: Snapshot) -> bool {
         let server = &mut self.server;
         let meta = &snapshot.meta;
         let wanted = match &self.role {

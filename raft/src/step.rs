@@ -190,7 +190,7 @@ impl Raft {
             Body::InstallSnapshot { snapshot } => {
                 server.restart_election_timer();
                 follower.leader = Some(from);
-                self.on_install_snapshot(from, snapshot);
+                self.on_install_snapshot(from, *snapshot);
             }
             Body::TimeoutNow => return Ok(election::campaign(server, true)),
             Body::Propose { entries } => {
@@ -208,7 +208,7 @@ impl Raft {
             Body::ReadIndexReply { index, context } => {
                 // Reads wait until the leader has committed in its term: so that is the entry's.
                 commit_hints::learn(server, LogId::new(server.term, index));
-                server.out.reads.push(ReadState { index, context });
+                server.out.read(ReadState { index, context });
             }
             // Answers to a leader or candidate that it no longer is.
             Body::RequestVote { .. }

@@ -3,7 +3,6 @@
 //! The core keeps the term of every index and all entries that are not yet applied, so a storage
 //! is asked for entries only when a follower lags behind that, and after a restart.
 
-use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -75,19 +74,22 @@ pub struct MemStorage(Arc<Mutex<MemLog>>);
 #[derive(Debug)]
 struct MemLog {
     hard_state: HardState,
-    snapshot: Snapshot,
+    /// The membership a server starts with.
+    conf_state: ConfState,
+    snapshot: Option<Box<Snapshot>>,
     terms: Terms,
     /// In order, without a gap.
-    runs: VecDeque<Run>,
+    runs: Vec<Run>,
 }
 
 impl Default for MemLog {
     fn default() -> MemLog {
         MemLog {
             hard_state: HardState::default(),
-            snapshot: Snapshot::default(),
+            conf_state: ConfState::default(),
+            snapshot: None,
             terms: Terms::new(LogId::ZERO),
-            runs: VecDeque::new(),
+            runs: Vec::new(),
         }
     }
 }
@@ -101,27 +103,27 @@ impl MemLog {
                 self.truncate(run.first());
             }
             self.terms.append(run.term(), run.first(), run.end() - 1);
-            self.runs.push_back(run);
+            self.runs.push(run);
         });
     }
 
     /// Drops the entries from `from` on.
     fn truncate(&mut self, from: Index) {
         self.terms.truncate(from);
-        while let Some(last) = self.runs.pop_back_if(|run| run.end() > from) {
+        while let Some(last) = self.runs.pop_if(|run| run.end() > from) {
             self.runs.extend(last.slice(0..from));
         }
     }
 
     /// Replaces the log by a snapshot.
     fn install(&mut self, snapshot: Snapshot) -> Result<(), StorageError> {
-        let stored = self.snapshot.meta.last.index;
+        let stored = self.snapshot.as_ref().map_or(0, |snapshot| snapshot.meta.last.index);
         if stored != 0 && stored >= snapshot.meta.last.index {
             return Err(StorageError::SnapshotOutOfDate);
         }
         self.terms = Terms::new(snapshot.meta.last);
         self.runs.clear();
-        self.snapshot = snapshot;
+        self.snapshot = Some(Box::new(snapshot));
         Ok(())
     }
 }
@@ -131,7 +133,7 @@ impl MemStorage {
     #[must_use]
     pub fn with_conf_state(conf_state: ConfState) -> MemStorage {
         let storage = MemStorage::default();
-        storage.log().snapshot.meta.conf_state = conf_state;
+        storage.log().conf_state = conf_state;
         storage
     }
 
@@ -201,7 +203,7 @@ impl MemStorage {
 
     /// Records a snapshot of the state machine, to be handed to followers that lag.
     pub fn set_snapshot(&self, snapshot: Snapshot) {
-        self.log().snapshot = snapshot;
+        self.log().snapshot = Some(Box::new(snapshot));
     }
 
     /// Drops the entries up to `to`.
@@ -216,11 +218,12 @@ impl MemStorage {
         }
         let term = log.terms.get(to).ok_or(StorageError::Unavailable)?;
         log.terms.compact(LogId::new(term, to));
-        while let Some(first) = log.runs.pop_front_if(|run| run.first() <= to) {
-            if let Some(rest) = first.slice(to + 1..Index::MAX) {
-                log.runs.push_front(rest);
-                break;
-            }
+        let gone = log.runs.partition_point(|run| run.end() <= to + 1);
+        log.runs.drain(..gone);
+        if let Some(first) = log.runs.first_mut()
+            && let Some(rest) = first.slice(to + 1..Index::MAX)
+        {
+            *first = rest;
         }
         Ok(())
     }
@@ -229,9 +232,11 @@ impl MemStorage {
 impl Storage for MemStorage {
     fn initial_state(&self) -> Result<InitialState, StorageError> {
         let log = self.log();
+        let conf_state =
+            log.snapshot.as_ref().map_or(&log.conf_state, |snapshot| &snapshot.meta.conf_state);
         Ok(InitialState {
             hard_state: log.hard_state,
-            conf_state: log.snapshot.meta.conf_state.clone(),
+            conf_state: conf_state.clone(),
             compacted: log.terms.compacted(),
             terms: log.terms.runs().collect(),
             last: log.terms.last(),
@@ -248,7 +253,7 @@ impl Storage for MemStorage {
         }
         let start = log.runs.partition_point(|run| run.end() <= range.start);
         let mut found = Entries::new();
-        for run in log.runs.range(start..).map_while(|run| run.slice(range.clone())) {
+        for run in log.runs[start..].iter().map_while(|run| run.slice(range.clone())) {
             found.push(run).expect("a log has no gaps");
             if found.size() >= bytes_max {
                 break;
@@ -259,10 +264,8 @@ impl Storage for MemStorage {
 
     fn snapshot(&self) -> Result<Snapshot, StorageError> {
         let log = self.log();
-        if log.snapshot.meta.last.index == 0 {
-            return Err(StorageError::SnapshotUnavailable);
-        }
-        Ok(log.snapshot.clone())
+        let snapshot = log.snapshot.as_ref().filter(|snapshot| snapshot.meta.last.index > 0);
+        snapshot.map(|snapshot| Snapshot::clone(snapshot)).ok_or(StorageError::SnapshotUnavailable)
     }
 }
 

@@ -20,7 +20,9 @@ pub(crate) type Windows = Vec<(NodeId, usize)>;
 
 /// How much may be on its way to `id`.
 pub(crate) fn of(server: &Server, id: NodeId) -> Window {
-    let own = server.windows.iter().find(|(of, _)| *of == id).map(|(_, appends)| *appends);
+    let own = server.wishes.as_ref().and_then(|wishes| {
+        wishes.windows.iter().find(|(of, _)| *of == id).map(|(_, appends)| *appends)
+    });
     Window {
         appends_max: own.unwrap_or(server.config.inflight_max),
         bytes_max: server.config.inflight_bytes_max,
@@ -35,8 +37,9 @@ impl RawNode {
     /// A follower that is stopped counts in quorums with what it has.
     pub fn set_inflight_max(&mut self, id: NodeId, appends: Option<usize>) {
         let server = &mut self.raft.server;
-        server.windows.retain(|(of, _)| *of != id);
-        server.windows.extend(appends.map(|appends| (id, appends)));
+        let windows = &mut server.wishes.get_or_insert_default().windows;
+        windows.retain(|(of, _)| *of != id);
+        windows.extend(appends.map(|appends| (id, appends)));
         if let Role::Leader(leader) = &mut self.raft.role
             && id != server.config.id
             && let Some(at) = leader.progress.place(id)

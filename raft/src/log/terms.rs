@@ -8,8 +8,6 @@
 //! term   1 | 2 2 2 2 |  4  4
 //! ```
 
-use std::collections::VecDeque;
-
 use crate::types::{Index, LogId, Term};
 
 /// The runs of equal terms of a log, with the position before it.
@@ -19,7 +17,7 @@ pub struct Terms {
     compacted: LogId,
     /// First position of each run but the newest, ascending in index and in term. That of the first
     /// run may be compacted.
-    older: VecDeque<LogId>,
+    older: Vec<LogId>,
     /// First position of the newest run, apart from the others: nearly every question is about it,
     /// and nearly every log has no other. That of an empty log is `compacted` or before.
     newest: LogId,
@@ -30,7 +28,7 @@ impl Terms {
     /// A log that is empty after `compacted`.
     #[must_use]
     pub fn new(compacted: LogId) -> Terms {
-        Terms { compacted, older: VecDeque::new(), newest: compacted, last: compacted.index }
+        Terms { compacted, older: Vec::new(), newest: compacted, last: compacted.index }
     }
 
     /// The log after `compacted` whose runs begin at `runs` and which ends at `last`; `None` if
@@ -105,7 +103,7 @@ impl Terms {
     fn begin_run(&mut self, at: LogId) {
         assert!(at.term >= self.newest.term, "terms never fall along the log");
         if self.last > self.compacted.index {
-            self.older.push_back(self.newest);
+            self.older.push(self.newest);
         }
         self.newest = at;
     }
@@ -114,7 +112,7 @@ impl Terms {
     pub(crate) fn truncate(&mut self, from: Index) {
         assert!(from > self.compacted.index, "what is compacted is committed");
         while self.newest.index >= from {
-            self.newest = self.older.pop_back().unwrap_or(self.compacted);
+            self.newest = self.older.pop().unwrap_or(self.compacted);
         }
         self.last = self.last.min(from - 1);
     }
@@ -122,11 +120,9 @@ impl Terms {
     /// Drops the entries up to `to`, which becomes what precedes the log.
     pub(crate) fn compact(&mut self, to: LogId) {
         debug_assert!(self.matches(to));
-        while !self.older.is_empty()
-            && self.older.get(1).unwrap_or(&self.newest).index <= to.index + 1
-        {
-            self.older.pop_front();
-        }
+        let begins = |at: usize| self.older.get(at).unwrap_or(&self.newest).index;
+        let gone = (0..self.older.len()).take_while(|at| begins(at + 1) <= to.index + 1).count();
+        self.older.drain(..gone);
         self.compacted = to;
     }
 

@@ -55,9 +55,9 @@ fn all_terms(log: &Log) -> Vec<Term> {
     (log.first()..=log.last()).map(|i| log.term(i).expect("no gap")).collect()
 }
 
-fn snapshot(term: Term, index: Index) -> Box<Snapshot> {
+fn snapshot(term: Term, index: Index) -> Snapshot {
     let meta = SnapshotMeta { last: LogId::new(term, index), ..SnapshotMeta::default() };
-    Box::new(Snapshot { meta, data: Bytes::new() })
+    Snapshot { meta, data: Bytes::new() }
 }
 
 // ---- log_test.go ----
@@ -293,7 +293,7 @@ fn each_entry_is_handed_out_to_be_written_once() {
 
     log.restore(snapshot(4, 9));
     assert!(log.has_unhanded_snapshot());
-    assert_eq!(log.take_unhanded_snapshot(), Some(snapshot(4, 9)));
+    assert_eq!(log.take_unhanded_snapshot(), Some(Box::new(snapshot(4, 9))));
     assert_eq!(log.take_unhanded_snapshot(), None, "once");
     assert!(log.has_pending_snapshot(), "until it is on disk");
 }
@@ -378,7 +378,7 @@ fn reports_from_before_a_snapshot_are_ignored() {
 #[test]
 fn a_snapshot_becomes_the_log() {
     let mut log = log(&[1, 1, 2]);
-    log.append_own(3, [Entry::default()]);
+    log.append_own(3, Entry::default());
     log.restore(snapshot(4, 100));
     assert_eq!((log.first(), log.last_id()), (101, LogId::new(4, 100)));
     assert_eq!((log.committed(), log.stable(), log.handed()), (100, 100, 100));
@@ -476,13 +476,13 @@ fn proposals_between_two_looks_are_one_run() {
     let mut log = log(&[1]);
     log.take_unhanded();
     for n in 0..10 {
-        log.append_own(2, [Entry::normal(Bytes::from(vec![n]))]);
+        log.append_own(2, Entry::normal(Bytes::from(vec![n])));
     }
     assert_eq!(log.last_id(), LogId::new(2, 11), "they count at once");
     let taken = log.take_unhanded();
     assert_eq!(taken.runs().len(), 1);
     assert_eq!((taken.first(), taken.len()), (Some(2), 10));
-    log.append_own(2, [Entry::default()]);
-    log.append_own(3, [Entry::default()]);
+    log.append_own(2, Entry::default());
+    log.append_own(3, Entry::default());
     assert_eq!(ids(&log.take_unhanded()), [(12, 2), (13, 3)]);
 }

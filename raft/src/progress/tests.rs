@@ -311,7 +311,9 @@ fn an_idle_peer_has_no_buffer() {
     pr.become_replicate();
     all.insert(id, pr);
     let capacity = |all: &mut ProgressMap| match &all.get(id).expect("inserted").flow {
-        Flow::Replicate { inflights, .. } => inflights.sent.capacity(),
+        Flow::Replicate { inflights, .. } => {
+            inflights.0.as_ref().map_or(0, |sent| sent.appends.capacity())
+        }
         other => panic!("{other:?}"),
     };
     assert_eq!(capacity(&mut all), 0, "before anything is sent");

@@ -197,9 +197,10 @@ impl Twins {
     fn append(&mut self, at: u64, count: u64, commit: u64) -> Result<(), TestCaseError> {
         let Some(leader) = &mut self.leader else {
             let first = self.last() + 1;
-            let new = (first..first + count)
-                .map(|index| Entry::normal(payload(LogId::new(self.term, index))));
-            self.log.append_own(self.term, new);
+            for index in first..first + count {
+                let entry = Entry::normal(payload(LogId::new(self.term, index)));
+                self.log.append_own(self.term, entry);
+            }
             self.terms.extend(std::iter::repeat_n(self.term, count as usize));
             return Ok(());
         };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use raft::{ConfChange, ConfChangeKind, Message, NodeId, RoleKind, Transition};
+use raft::{Body, ConfChange, ConfChangeKind, Message, NodeId, RoleKind, Transition};
 
 use crate::check::Checks;
 use crate::common::build::{changes, voters};
@@ -221,8 +221,12 @@ impl World {
                 self.deliver(message)
             }
             Choice::Lose(at) => {
-                let lost = self.wire.remove(at);
-                (lost.to.get(), Vec::new())
+                let Message { from, to, body, .. } = self.wire.remove(at);
+                if let Body::InstallSnapshot { .. } = body {
+                    // Who sends snapshots says when one is lost: until then the leader waits.
+                    return self.at(from.get(), |node| node.raw.report_snapshot(to, false));
+                }
+                (to.get(), Vec::new())
             }
             Choice::Campaign(n) => self.at(n, |node| node.raw.campaign()),
             Choice::Propose(n) => {

@@ -175,10 +175,12 @@ impl Cluster {
 
 /// What an application does with one `Ready`; gives how many entries it applied.
 fn work(node: &mut Node, inboxes: &mut [Vec<Message>]) -> u64 {
-    let ready = node.raft.ready();
+    let mut ready = node.raft.ready();
     send(&mut node.raft, ready.messages, inboxes);
-    if let Some(mut write) = ready.write {
-        node.storage.write(&mut write).expect("nobody sends snapshots");
+    if let Some(write) = &mut ready.write {
+        node.storage.write(write).expect("nobody sends snapshots");
+    }
+    if let Some(write) = ready.write {
         let promises = node.raft.persisted(write.synced());
         send(&mut node.raft, promises, inboxes);
     }

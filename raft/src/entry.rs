@@ -235,11 +235,6 @@ impl Run {
         self.iter().take(looked_at).filter(|e| e.entry.kind != EntryKind::Normal)
     }
 
-    /// The part from `from` on, without another reference to the entries.
-    pub(crate) fn after(self, from: Index) -> Option<Run> {
-        if from <= self.first { Some(self) } else { self.slice(from..Index::MAX) }
-    }
-
     /// The entries with their positions.
     pub fn iter(&self) -> impl Iterator<Item = EntryRef<'_>> {
         let (term, first) = (self.term(), self.first);
@@ -334,8 +329,7 @@ impl Entries {
         match self.0 {
             Runs::None => {}
             Runs::One(run) => take(run),
-            // By reference to a closure, so that the nearly only case has it in line.
-            Runs::Many(runs) => runs.into_iter().for_each(&mut take as &mut dyn FnMut(Run)),
+            Runs::Many(runs) => runs.into_iter().for_each(take),
         }
     }
 

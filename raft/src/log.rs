@@ -197,11 +197,14 @@ impl Log {
             return Ok(Appended::Mismatch);
         }
         let last_new = entries.last().map_or(prev.index, |id| id.index);
-        if let Some(conflict) = self.first_difference(&entries) {
+        if entries.first().is_some_and(|first| first > self.last()) {
+            // All of it is new, as it nearly always is.
+            self.extend(entries);
+        } else if let Some(conflict) = self.first_difference(&entries) {
             if conflict.index <= self.committed {
                 return Err(StepError::ConflictsWithCommitted { at: conflict });
             }
-            self.replace_from(conflict.index, entries);
+            self.replace_from(conflict.index, &entries);
         }
         // Rule 5: only what this very message proves to be the leader's may be committed.
         self.commit_to(commit.min(last_new));
@@ -210,10 +213,6 @@ impl Log {
 
     /// The first of `entries` that this log does not have.
     fn first_difference(&self, entries: &Entries) -> Option<LogId> {
-        if let Some(run) = entries.runs().first().filter(|run| run.first() > self.last()) {
-            // All of it is new, as it nearly always is.
-            return Some(LogId::new(run.term(), run.first()));
-        }
         entries.runs().iter().find_map(|run| {
             let here = run.first()..run.end().min(self.last() + 1);
             let differs = |index: &Index| !self.matches(LogId::new(run.term(), *index));
@@ -224,16 +223,19 @@ impl Log {
 
     /// Replaces everything from `from` on by those of `entries`. What was being written of it no
     /// longer counts as handed, nor as stable.
-    fn replace_from(&mut self, from: Index, entries: Entries) {
+    fn replace_from(&mut self, from: Index, entries: &Entries) {
         assert!(from > self.committed, "a committed entry never changes");
         if from <= self.last() {
             self.truncate(from);
         }
+        self.extend(entries.slice(from..Index::MAX));
+    }
+
+    /// Adds entries at the end.
+    fn extend(&mut self, entries: Entries) {
         entries.for_each_run(|run| {
-            if let Some(run) = run.after(from) {
-                self.terms.append(run.term(), run.first(), run.end() - 1);
-                self.tail.push_back(run);
-            }
+            self.terms.append(run.term(), run.first(), run.end() - 1);
+            self.tail.push_back(run);
         });
     }
 
@@ -495,6 +497,7 @@ impl Log {
     }
 
     /// Entries of `bytes` in all, up to `index`, have been applied.
+    #[inline]
     pub(crate) fn applied_to(&mut self, index: Index, bytes: u64) {
         assert!(index <= self.committed, "only committed entries are applied");
         self.applied = self.applied.max(index);

@@ -124,21 +124,8 @@ impl RawNode {
     /// voter. It has had no effect, here and on all servers alike; everything else is applied.
     pub fn applied(&mut self, applied: Applied) -> Result<Option<ConfState>, ConfChangeError> {
         let Applied(mut apply) = applied;
-        if !apply.entries.has_changes() {
-            self.note_applied(&apply);
-            return Ok(None);
-        }
-        let mut result = Ok(None);
-        while apply.next_conf_change().is_some() {
-            let switched = self.apply_conf_change(&mut apply);
-            result = result.and_then(|before| Ok(switched?.or(before)));
-        }
-        self.note_applied(&apply);
-        result
-    }
-
-    #[inline]
-    fn note_applied(&mut self, apply: &Apply) {
+        let switched =
+            if apply.entries.has_changes() { self.switch_all(&mut apply) } else { Ok(None) };
         let server = &mut self.raft.server;
         if let Some(last) = apply.entries.last() {
             server.log.applied_to(last.index, apply.bytes);
@@ -149,6 +136,17 @@ impl RawNode {
             }
         }
         self.observe();
+        switched
+    }
+
+    /// Puts all membership changes in `apply` in force.
+    fn switch_all(&mut self, apply: &mut Apply) -> Result<Option<ConfState>, ConfChangeError> {
+        let mut result = Ok(None);
+        while apply.next_conf_change().is_some() {
+            let switched = self.apply_conf_change(apply);
+            result = result.and_then(|before| Ok(switched?.or(before)));
+        }
+        result
     }
 
     /// Puts the next membership change in `apply` in force ahead of [`RawNode::applied`]; gives

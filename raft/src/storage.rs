@@ -96,12 +96,24 @@ impl Default for MemLog {
 
 impl MemLog {
     fn append(&mut self, entries: Entries) {
-        let first = self.terms.compacted().index + 1;
+        match entries.first() {
+            Some(first) if first <= self.terms.last() => self.replace(&entries),
+            _ => self.extend(entries),
+        }
+    }
+
+    /// Adds entries in the place of others, those that are not compacted.
+    fn replace(&mut self, entries: &Entries) {
+        let rest = entries.slice(self.terms.compacted().index + 1..Index::MAX);
+        if let Some(first) = rest.first().filter(|first| *first <= self.terms.last()) {
+            self.truncate(first);
+        }
+        self.extend(rest);
+    }
+
+    /// Adds entries at the end.
+    fn extend(&mut self, entries: Entries) {
         entries.for_each_run(|run| {
-            let Some(run) = run.after(first) else { return };
-            if run.first() <= self.terms.last() {
-                self.truncate(run.first());
-            }
             self.terms.append(run.term(), run.first(), run.end() - 1);
             self.runs.push(run);
         });

@@ -18,16 +18,17 @@
 //!
 //! A snapshot that replaces the log is *pending* until it is on disk; meanwhile nothing is applied.
 
+mod apply;
 mod terms;
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use apply::Paging;
 pub use terms::Terms;
 
 use crate::entry::{Entries, Entry, Run};
 use crate::error::{CompactError, StepError, StorageError};
-use crate::fetch;
 use crate::storage::Storage;
 use crate::types::{Index, LogId, Snapshot, Term};
 
@@ -54,16 +55,6 @@ struct Pending {
     handed: bool,
 }
 
-/// How much may be handed out to be applied.
-#[derive(Default)]
-struct Paging {
-    bytes_max: u64,
-    outstanding_bytes: u64,
-    paused: bool,
-    /// What is next is being read from the storage.
-    awaits_entries: bool,
-}
-
 /// What became of a follower's append.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Appended {
@@ -86,7 +77,7 @@ impl Log {
             committed: compacted,
             applying: compacted,
             applied: compacted,
-            apply: Paging { bytes_max: apply_bytes_max, ..Paging::default() },
+            apply: Paging::new(apply_bytes_max),
             pending_snapshot: None,
             storage,
         }
@@ -432,15 +423,6 @@ impl Log {
         }
     }
 
-    /// Moves the oldest run out of the tail if it is just what comes up to `to`, within `bytes_max`,
-    /// and stable: in the steady state nobody asks for it again.
-    fn take_settled(&mut self, to: Index, bytes_max: u64) -> Option<Run> {
-        let (first, stable) = (self.applying + 1, self.stable);
-        let run = self.tail.front()?;
-        let is_it = run.first() == first && run.end() == to + 1 && to <= stable;
-        if is_it && run.size() <= bytes_max { self.tail.pop_front() } else { None }
-    }
-
     /// Frees the buffers that are empty.
     pub(crate) fn cool(&mut self) {
         if self.open.is_empty() {
@@ -448,65 +430,6 @@ impl Log {
         }
         if self.tail.is_empty() {
             self.tail = VecDeque::new();
-        }
-    }
-
-    // ---- Applying ----
-
-    /// How far entries may be handed out to be applied.
-    fn appliable(&self, unpersisted_too: bool) -> Index {
-        if unpersisted_too { self.committed } else { self.committed.min(self.stable) }
-    }
-
-    /// Whether there is anything to hand out to be applied.
-    pub(crate) fn has_next_apply(&self, unpersisted_too: bool) -> bool {
-        !self.apply.paused
-            && !self.apply.awaits_entries
-            && self.pending_snapshot.is_none()
-            && self.applying < self.appliable(unpersisted_too)
-    }
-
-    /// The next committed entries, within what may be outstanding; they count as being applied.
-    pub(crate) fn take_next_apply(
-        &mut self,
-        unpersisted_too: bool,
-    ) -> Result<Entries, StorageError> {
-        if !self.has_next_apply(unpersisted_too) {
-            return Ok(Entries::new());
-        }
-        let to = self.appliable(unpersisted_too);
-        let bytes_max = self.apply.bytes_max - self.apply.outstanding_bytes;
-        let entries = match self.take_settled(to, bytes_max) {
-            Some(run) => Entries::from(run),
-            None => self
-                .entries(self.applying + 1..to + 1, bytes_max)
-                .inspect_err(|error| self.apply.awaits_entries = fetch::is_later(error))?,
-        };
-        let last = entries.last().ok_or(StorageError::Unavailable)?;
-        self.applying = last.index;
-        self.apply.outstanding_bytes += entries.size();
-        self.apply.paused =
-            self.apply.outstanding_bytes >= self.apply.bytes_max || self.applying < to;
-        self.trim();
-        Ok(entries)
-    }
-
-    /// The storage can answer now what it put off.
-    pub(crate) fn resume_apply(&mut self) {
-        self.apply.awaits_entries = false;
-    }
-
-    /// Entries of `bytes` in all, up to `index`, have been applied.
-    #[inline]
-    pub(crate) fn applied_to(&mut self, index: Index, bytes: u64) {
-        assert!(index <= self.committed, "only committed entries are applied");
-        self.applied = self.applied.max(index);
-        self.apply.outstanding_bytes = self.apply.outstanding_bytes.saturating_sub(bytes);
-        self.apply.paused = self.apply.outstanding_bytes >= self.apply.bytes_max;
-        if index > self.applying {
-            // By a snapshot, which nobody was given.
-            self.applying = index;
-            self.trim();
         }
     }
 }

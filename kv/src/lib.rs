@@ -16,11 +16,13 @@
 //! | [`server`] | all connections of a store in one thread; the commands |
 //! | [`forward`] | from any store to the one that leads |
 //! | [`store`], [`members`] | one store with everything, from its directory to its clients |
+//! | [`mod@bench`] | measuring all of it, from clients' side |
 //! | [`cli`] | the program `raftkv` |
 
 #![forbid(unsafe_code)]
 
 pub mod answer;
+pub mod bench;
 pub mod callback;
 pub mod cli;
 pub mod client;

@@ -16,7 +16,7 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -64,6 +64,16 @@ pub struct StoreOptions {
     pub server: Options,
     /// How long a write may look for a leader.
     pub leader_timeout: Duration,
+    /// Opens its directory. Anything but [`open_directory`] is for measuring or testing.
+    pub open_disk: fn(&Path) -> io::Result<Arc<dyn Disk>>,
+}
+
+/// The directory at `path`, as stores use it.
+///
+/// # Errors
+/// If it can't be made.
+pub fn open_directory(path: &Path) -> io::Result<Arc<dyn Disk>> {
+    Ok(Arc::new(DirDisk::open(path, Route::default())?))
 }
 
 impl StoreOptions {
@@ -85,6 +95,7 @@ impl StoreOptions {
             checkpoints: CheckpointOptions::default(),
             server: Options::default(),
             leader_timeout: LEADER_TIMEOUT,
+            open_disk: open_directory,
         }
     }
 }
@@ -287,11 +298,11 @@ fn open(
     options: StoreOptions,
     transport: Arc<dyn Transport>,
 ) -> Result<(NodeHandle<KvMachine>, MemReader, Claim), StartError> {
+    let open_disk = options.open_disk;
     let StoreOptions { store, cluster, members, data: path, mut node, wal, checkpoints, .. } =
         options;
-    let disk = DirDisk::open(&path, Route::default())
-        .map_err(|source| StartError::Directory { path: path.clone(), source })?;
-    let disk: Arc<dyn Disk> = Arc::new(disk);
+    let disk =
+        open_disk(&path).map_err(|source| StartError::Directory { path: path.clone(), source })?;
     let claim = Claim::new(disk.as_ref(), store, cluster)
         .map_err(|source| StartError::Identity { path: path.clone(), source })?;
     members::agree(disk.as_ref(), &members)

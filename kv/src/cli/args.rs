@@ -10,6 +10,7 @@ use log::LevelFilter;
 use raftstore::StoreId;
 
 use super::peers::{self, Peers};
+use crate::bench::BenchOptions;
 use crate::server::Options;
 
 /// A replicated key-value store that speaks the Redis protocol.
@@ -30,6 +31,8 @@ enum Sub {
     Cluster(ClusterFlags),
     /// Runs one store of a cluster
     Server(ServerFlags),
+    /// Measures a cluster, and checks that it keeps what it acknowledges
+    Bench(BenchOptions),
 }
 
 #[derive(Debug, clap::Args)]
@@ -91,12 +94,14 @@ pub struct Args {
 }
 
 /// What to run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// A cluster in this process.
     Cluster(ClusterArgs),
     /// One store.
     Server(ServerArgs),
+    /// A measurement.
+    Bench(BenchOptions),
 }
 
 /// A cluster in this process.
@@ -160,6 +165,11 @@ impl Args {
                 check(&flags, store).map_err(|why| conflict("server", why))?;
                 let ServerFlags { peers, data, listen, cluster_id: cluster, serve, .. } = flags;
                 (Command::Server(ServerArgs { store, peers, data, listen, cluster }), serve)
+            }
+            Sub::Bench(options) => {
+                options.check().map_err(|why| conflict("bench", why))?;
+                let serve = ServeArgs { options: Options::default(), log: options.log };
+                return Ok(Args { command: Command::Bench(options), serve });
             }
         };
         let idle = Duration::from_secs(serve.idle_timeout);
@@ -272,6 +282,20 @@ mod tests {
             server("127.0.0.1:7001", "127.0.0.1:0"),
             server("1=a:1", "1=127.0.0.1:7001"),
             format!("{SERVER} --port 7001"),
+            "bench nonsense".into(),
+            "bench --clients 0".into(),
+            "bench --clients 1,x".into(),
+            "bench --batch 0".into(),
+            "bench --payload 15".into(),
+            "bench --duration 0".into(),
+            "bench --duration -1".into(),
+            "bench --warm-up soon".into(),
+            "bench --rate 0".into(),
+            "bench --sync sometimes".into(),
+            "bench put --addr 7001".into(),
+            "bench put --addr a:1 --sync never".into(),
+            "bench put --addr a:1 --stores 3".into(),
+            "bench commit --addr a:1".into(),
             format!("{SERVER} --stores 3"),
         ];
         for line in lines {
@@ -285,7 +309,7 @@ mod tests {
 
     #[test]
     fn help_and_version_are_no_failure() {
-        for line in ["--help", "--version", "cluster --help", "help server"] {
+        for line in ["--help", "--version", "cluster --help", "help server", "bench --help"] {
             assert_eq!(parse(line).expect_err(line).exit_code(), 0, "{line}");
         }
     }

@@ -63,7 +63,7 @@ fn is_address(text: &str) -> bool {
 }
 
 /// A host and a port, as an argument of the command line.
-pub(super) fn address(text: &str) -> Result<String, String> {
+pub(crate) fn address(text: &str) -> Result<String, String> {
     match is_address(text) {
         true => Ok(text.to_owned()),
         false => Err("not of the form HOST:PORT".to_owned()),

@@ -16,6 +16,7 @@ use raftstore::transport::tcp::{TcpConfig, TcpTransport};
 
 use super::args::{Args, ClusterArgs, Command, ServeArgs, ServerArgs};
 use super::signals;
+use crate::bench::{self, BenchError};
 use crate::members::{self, MembersError};
 use crate::store::{RunningStore, StartError, StoreOptions};
 
@@ -54,6 +55,9 @@ pub enum RunError {
         /// Why.
         source: NodeError,
     },
+    /// There are no figures, or none to trust.
+    #[error(transparent)]
+    Bench(BenchError),
     /// The system does not give what every program needs.
     #[error("{0}")]
     System(#[from] io::Error),
@@ -74,6 +78,7 @@ impl RunError {
     pub fn exit_code(&self) -> u8 {
         match self {
             RunError::Start { source } if source.is_damage() => 3,
+            RunError::Bench(error) => error.exit_code(),
             _ => 1,
         }
     }
@@ -87,6 +92,7 @@ pub fn run(args: Args) -> ExitCode {
     let outcome = match command {
         Command::Cluster(cluster) => run_cluster(&cluster, &serve),
         Command::Server(server) => run_server(server, &serve),
+        Command::Bench(options) => bench::run(&options).map_err(RunError::Bench),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -39,6 +39,7 @@ fn rules(servers: u64, budget: Budget) -> Rules {
         pre_vote: false,
         check_quorum: false,
         eager_appends: false,
+        commit_hints: false,
     }
 }
 
@@ -217,6 +218,15 @@ fn a_group_that_grows() {
     let changes = &[Change(Auto, &[(AddLearnerNode, 3)]), Change(Auto, &[(AddNode, 3)])];
     let rules = Rules { voters: &[1, 2], changes, slow_applies: &[2], ..rules(3, budget) };
     explore("a group that grows", Order::Mishaps, rules);
+}
+
+/// The same, where everybody says what is committed: what is learnt so is as safe.
+#[test]
+fn a_group_that_shrinks_and_hears_of_it() {
+    let changes = &[Change(Auto, &[(RemoveNode, 2)]), Change(Auto, &[(RemoveNode, 3)])];
+    let slow_applies = &[2, 3];
+    let rules = Rules { changes, slow_applies, commit_hints: true, ..rules(3, FEW) };
+    explore("a group that shrinks, with hints", Order::Mishaps, rules);
 }
 
 /// One takes the place of another through a joint configuration that is left by itself.

@@ -24,6 +24,8 @@ pub(crate) struct Rules {
     /// Servers whose state machines take as long as they like.
     pub(crate) slow_applies: &'static [u64],
     pub(crate) pre_vote: bool,
+    /// Whether servers tell each other what is committed.
+    pub(crate) commit_hints: bool,
     pub(crate) check_quorum: bool,
     pub(crate) eager_appends: bool,
 }
@@ -97,6 +99,7 @@ impl World {
         let node = |n: &u64| {
             let setup = server(*n, &all).members(voters(rules.voters)).tune(|c| {
                 c.pre_vote = rules.pre_vote;
+                c.commit_hints = rules.commit_hints;
                 c.check_quorum = rules.check_quorum;
                 c.eager_appends = rules.eager_appends;
                 c.heartbeat_ticks = if rules.budget.lapses > 0 { LAPSE - 1 } else { 1 };

@@ -7,18 +7,23 @@ use benches::cells::noise;
 use benches::cluster::{Cluster, Propose, fast_config};
 use benches::idle::quiet_config;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use raft::NodeId;
+use raft::quorum::{Joint, Majority};
 
 /// From proposals to their being applied on all nodes.
 fn commit(c: &mut Criterion) {
     let mut group = c.benchmark_group("core/commit");
-    for payload in [16, 256, 4096] {
-        for batch in [1, 64, 1024] {
-            let mut cluster = Cluster::new(3, Propose::Each, fast_config);
-            let bytes = noise(payload, 1);
-            group.throughput(Throughput::Elements(batch as u64));
-            group.bench_function(BenchmarkId::new("n3", format!("p{payload}/b{batch}")), |b| {
-                b.iter(|| black_box(cluster.round(&bytes, batch)));
-            });
+    for nodes in [1, 3, 5] {
+        for payload in [16, 256, 4096] {
+            for batch in [1, 64, 1024] {
+                let mut cluster = Cluster::new(nodes, Propose::Each, fast_config);
+                let bytes = noise(payload, 1);
+                group.throughput(work(payload, batch));
+                let id = BenchmarkId::new(format!("n{nodes}"), format!("p{payload}/b{batch}"));
+                group.bench_function(id, |b| {
+                    b.iter(|| black_box(cluster.round(&bytes, batch)));
+                });
+            }
         }
     }
     group.finish();
@@ -28,21 +33,64 @@ fn commit(c: &mut Criterion) {
 /// timed.
 fn propose(c: &mut Criterion) {
     let mut group = c.benchmark_group("core/propose");
-    for batch in [1, 64, 1024] {
-        let mut cluster = Cluster::new(3, Propose::Each, fast_config);
-        let bytes = noise(256, 1);
-        group.throughput(Throughput::Elements(batch as u64));
-        group.bench_function(BenchmarkId::new("p256", format!("b{batch}")), |b| {
-            b.iter_custom(|rounds| {
-                let mut elapsed = Duration::ZERO;
-                for _ in 0..rounds {
-                    let start = Instant::now();
-                    cluster.offer(&bytes, batch);
-                    elapsed += start.elapsed();
-                    cluster.settle();
-                }
-                elapsed
-            });
+    for payload in [16, 256, 4096] {
+        for batch in [1, 64, 1024] {
+            let mut cluster = Cluster::new(3, Propose::Each, fast_config);
+            let bytes = noise(payload, 1);
+            group.throughput(work(payload, batch));
+            group.bench_function(
+                BenchmarkId::new(format!("p{payload}"), format!("b{batch}")),
+                |b| {
+                    b.iter_custom(|rounds| offered(&mut cluster, &bytes, batch, rounds));
+                },
+            );
+        }
+    }
+    group.finish();
+}
+
+/// What a round does.
+fn work(payload: usize, batch: usize) -> Throughput {
+    Throughput::ElementsAndBytes { elements: batch as u64, bytes: (batch * payload) as u64 }
+}
+
+/// The time that the proposals of so many rounds take.
+fn offered(cluster: &mut Cluster, payload: &[u8], batch: usize, rounds: u64) -> Duration {
+    let mut elapsed = Duration::ZERO;
+    for _ in 0..rounds {
+        let start = Instant::now();
+        cluster.offer(payload, batch);
+        elapsed += start.elapsed();
+        cluster.settle();
+    }
+    elapsed
+}
+
+/// A linearizable read, from the question to its confirmation by a heartbeat round.
+fn read_index(c: &mut Criterion) {
+    let mut group = c.benchmark_group("core/read_index");
+    for nodes in [1, 3, 5] {
+        let mut cluster = Cluster::new(nodes, Propose::Each, fast_config);
+        group.throughput(Throughput::Elements(1));
+        group.bench_function(format!("n{nodes}"), |b| b.iter(|| cluster.read()));
+    }
+    group.finish();
+}
+
+/// The two questions that everything rests on: what has a majority reached, and who has won.
+fn quorum(c: &mut Criterion) {
+    let id = |n: u64| NodeId::new(n).expect("not zero");
+    let voters = |ids: std::ops::Range<u64>| ids.map(id).collect::<Majority>();
+    let mut group = c.benchmark_group("quorum");
+    for (name, incoming, outgoing) in
+        [("n3", 1..4, 0..0), ("n5", 1..6, 0..0), ("n9", 1..10, 0..0), ("joint-n3-n3", 1..4, 2..5)]
+    {
+        let joint = Joint { incoming: voters(incoming), outgoing: voters(outgoing) };
+        group.bench_function(BenchmarkId::new("committed", name), |b| {
+            b.iter(|| black_box(&joint).committed(|id| (id.get() * 7919) % 64));
+        });
+        group.bench_function(BenchmarkId::new("vote_result", name), |b| {
+            b.iter(|| black_box(&joint).vote_result(|id| Some(id.get() % 2 == 0)));
         });
     }
     group.finish();
@@ -68,9 +116,9 @@ fn tick(c: &mut Criterion) {
 criterion_group! {
     name = core;
     config = Criterion::default()
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1))
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_millis(800))
         .sample_size(20);
-    targets = commit, propose, tick
+    targets = commit, propose, tick, read_index, quorum
 }
 criterion_main!(core);

@@ -21,6 +21,18 @@ pub enum Propose {
 struct Node {
     raft: RawNode,
     storage: MemStorage,
+    done: Work,
+}
+
+/// What has been done, on a node or on all of them together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Messages from one node to another.
+    pub messages: u64,
+    /// Writes that must be durable before anything is promised: a sync each.
+    pub syncs: u64,
+    /// Reads that were confirmed.
+    pub reads: u64,
 }
 
 /// A group whose first node leads.
@@ -68,7 +80,7 @@ impl Cluster {
             let storage = empty_log(size);
             let raft = RawNode::new(config(id_at(place)), Box::new(storage.clone()))
                 .expect("an empty log is a good one");
-            Node { raft, storage }
+            Node { raft, storage, done: Work::default() }
         };
         let nodes = (0..size).map(node).collect();
         let inboxes = (0..size).map(|_| Vec::new()).collect();
@@ -87,6 +99,21 @@ impl Cluster {
     /// The first node that follows.
     pub fn follower(&mut self) -> &mut RawNode {
         &mut self.nodes[1].raft
+    }
+
+    /// What all nodes have done so far.
+    #[must_use]
+    pub fn done(&self) -> Work {
+        self.nodes.iter().fold(Work::default(), |sum, Node { done, .. }| Work {
+            messages: sum.messages + done.messages,
+            syncs: sum.syncs + done.syncs,
+            reads: sum.reads + done.reads,
+        })
+    }
+
+    /// The logs of all nodes, the leader's first.
+    pub fn logs(&self) -> impl Iterator<Item = &MemStorage> {
+        self.nodes.iter().map(|node| &node.storage)
     }
 
     /// The node that leads, without the others.
@@ -133,6 +160,18 @@ impl Cluster {
         }
     }
 
+    /// Asks the leader for a linearizable read and moves messages until it is confirmed.
+    ///
+    /// # Panics
+    /// If it is not.
+    pub fn read(&mut self) {
+        let before = self.done().reads;
+        let asked = self.leader().read_index(Bytes::from_static(b"read"));
+        asked.expect("a leader takes reads");
+        self.pump();
+        assert_eq!(self.done().reads, before + 1, "the read was confirmed");
+    }
+
     /// Moves messages until all nodes are quiet; gives what the leader handed out as committed.
     ///
     /// # Panics
@@ -176,13 +215,15 @@ impl Cluster {
 /// What an application does with one `Ready`; gives how many entries it applied.
 fn work(node: &mut Node, inboxes: &mut [Vec<Message>]) -> u64 {
     let mut ready = node.raft.ready();
-    send(&mut node.raft, ready.messages, inboxes);
+    node.done.reads += ready.reads.len() as u64;
+    send(node, ready.messages, inboxes);
     if let Some(write) = &mut ready.write {
         node.storage.write(write).expect("nobody sends snapshots");
     }
     if let Some(write) = ready.write {
+        node.done.syncs += u64::from(write.must_sync());
         let promises = node.raft.persisted(write.synced());
-        send(&mut node.raft, promises, inboxes);
+        send(node, promises, inboxes);
     }
     let Some(apply) = ready.apply else { return 0 };
     let applied = apply.entries().len() as u64;
@@ -192,14 +233,15 @@ fn work(node: &mut Node, inboxes: &mut [Vec<Message>]) -> u64 {
 }
 
 /// Puts messages of `from` into the inboxes, and gives it their buffer back.
-fn send(from: &mut RawNode, mut messages: Vec<Message>, inboxes: &mut [Vec<Message>]) {
+fn send(from: &mut Node, mut messages: Vec<Message>, inboxes: &mut [Vec<Message>]) {
     if messages.is_empty() {
         return;
     }
+    from.done.messages += messages.len() as u64;
     for message in messages.drain(..) {
         inboxes[(message.to.get() - 1) as usize].push(message);
     }
-    from.recycle(messages);
+    from.raft.recycle(messages);
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 //! * [`cluster`]: three (or any number of) cores in one thread, moved by hand.
 //! * [`cells`]: cells that are measured in turn, and how their figures are printed.
 //! * [`device`]: what the disks say of themselves.
-//! * [`steady_log`]: a log that is written and does not grow.
 //! * [`core`], [`idle`], [`memory`], [`wal`], [`recovery`], [`e2e`]: the workloads of `figures`,
 //!   one subcommand each.
 //!
@@ -20,5 +19,4 @@ pub mod idle;
 pub mod memory;
 pub mod options;
 pub mod recovery;
-pub mod steady_log;
 pub mod wal;

@@ -65,7 +65,7 @@ impl Payloads {
 }
 
 /// A log of some groups that grow at the same pace.
-pub(crate) struct Log {
+pub struct Log {
     pub(crate) wal: Wal,
     payloads: Payloads,
     /// The last index of each group that was ever written.
@@ -78,15 +78,26 @@ pub(crate) struct Log {
 
 impl Log {
     /// An empty log below `dir`, compacted now and then.
-    pub(crate) fn create(dir: &Path, route: Route) -> Log {
-        Log { kept_max: KEPT_BYTES, ..Log::create_kept(dir, route) }
+    #[must_use]
+    pub fn create(dir: &Path, route: Route) -> Log {
+        Log::create_small(dir, route, KEPT_BYTES)
+    }
+
+    /// An empty log below `dir`, compacted whenever it has so many bytes of payloads.
+    ///
+    /// # Panics
+    /// If the directory cannot be written.
+    #[must_use]
+    pub fn create_small(dir: &Path, route: Route, kept_max: u64) -> Log {
+        Log { kept_max, ..Log::create_kept(dir, route) }
     }
 
     /// An empty log below `dir` that keeps everything.
     ///
     /// # Panics
     /// If the directory cannot be written.
-    pub(crate) fn create_kept(dir: &Path, route: Route) -> Log {
+    #[must_use]
+    pub fn create_kept(dir: &Path, route: Route) -> Log {
         let _ = std::fs::remove_dir_all(dir);
         let (wal, _) = open(dir, route);
         let preparer = wal.preparer();
@@ -102,7 +113,10 @@ impl Log {
     }
 
     /// Appends `count` entries to each of the first `groups` groups, as one batch.
-    pub(crate) fn append(&mut self, groups: u64, count: usize) {
+    ///
+    /// # Panics
+    /// If the disk fails.
+    pub fn append(&mut self, groups: u64, count: usize) {
         self.last.resize(self.last.len().max(groups as usize), 0);
         let mut entries = Vec::with_capacity(groups as usize);
         for last in &mut self.last[..groups as usize] {
@@ -122,7 +136,11 @@ impl Log {
         }
     }
 
-    pub(crate) fn sync(&mut self) {
+    /// Makes what was appended durable.
+    ///
+    /// # Panics
+    /// If the disk fails.
+    pub fn sync(&mut self) {
         self.wal.sync().expect("syncs");
     }
 
@@ -143,7 +161,11 @@ impl Log {
 }
 
 /// The log below `dir`, and how many entries it has.
-pub(crate) fn open(dir: &Path, route: Route) -> (Wal, u64) {
+///
+/// # Panics
+/// If it does not open.
+#[must_use]
+pub fn open(dir: &Path, route: Route) -> (Wal, u64) {
     let disk = DirDisk::open(dir, route).expect("a directory can be made");
     let identity = Identity { store: StoreId(1), cluster: ClusterId(1), generation: 1 };
     let opened = Wal::open(Arc::new(disk), &identity, WalOptions::default());

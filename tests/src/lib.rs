@@ -9,6 +9,7 @@ pub mod fuzz;
 pub mod generic;
 pub mod linearizability;
 pub mod lists;
+pub mod rules;
 pub mod script;
 pub mod sim;
 

@@ -389,7 +389,8 @@ impl<'a> Records<'a> {
             rest.damaged |= head.watermark >= self.next;
         }
         if !recycled {
-            let written = self.segment[self.offset..].iter().rposition(|&byte| byte != 0);
+            let unread = self.segment.get(self.offset..).unwrap_or_default();
+            let written = unread.iter().rposition(|&byte| byte != 0);
             rest.end = rest.end.max(written.map_or(0, |last| self.offset + last + 1));
         }
         rest

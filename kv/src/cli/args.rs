@@ -10,6 +10,7 @@ use log::LevelFilter;
 use raftstore::StoreId;
 
 use super::peers::{self, Peers};
+use super::wal::{WalAction, WalArgs};
 use crate::bench::BenchOptions;
 use crate::server::Options;
 
@@ -33,6 +34,29 @@ enum Sub {
     Server(ServerFlags),
     /// Measures a cluster, and checks that it keeps what it acknowledges
     Bench(BenchOptions),
+    /// Shows what the log of a store that has stopped says, and changes nothing
+    #[command(subcommand)]
+    Wal(WalSub),
+}
+
+#[derive(Debug, Subcommand)]
+enum WalSub {
+    /// Every record, with its place and what it changes
+    Dump(WalFlags),
+    /// Whether a start would accept the log, and what it would cut
+    Verify(WalFlags),
+    /// Sizes, and what each region has
+    Stats(WalFlags),
+}
+
+#[derive(Debug, clap::Args)]
+struct WalFlags {
+    /// Directory of one store
+    #[arg(value_name = "DIR")]
+    data: PathBuf,
+    /// As JSON, a value a line
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -102,6 +126,8 @@ pub enum Command {
     Server(ServerArgs),
     /// A measurement.
     Bench(BenchOptions),
+    /// A look at a log.
+    Wal(WalArgs),
 }
 
 /// A cluster in this process.
@@ -170,6 +196,16 @@ impl Args {
                 options.check().map_err(|why| conflict("bench", why))?;
                 let serve = ServeArgs { options: Options::default(), log: options.log };
                 return Ok(Args { command: Command::Bench(options), serve });
+            }
+            Sub::Wal(sub) => {
+                let (action, WalFlags { data, json }) = match sub {
+                    WalSub::Dump(flags) => (WalAction::Dump, flags),
+                    WalSub::Verify(flags) => (WalAction::Verify, flags),
+                    WalSub::Stats(flags) => (WalAction::Stats, flags),
+                };
+                // Nobody is served.
+                let serve = ServeArgs { options: Options::default(), log: LevelFilter::Warn };
+                return Ok(Args { command: Command::Wal(WalArgs { action, data, json }), serve });
             }
         };
         let idle = Duration::from_secs(serve.idle_timeout);
@@ -255,6 +291,15 @@ mod tests {
     }
 
     #[test]
+    fn a_log_is_looked_at_in_a_directory() {
+        let wal = |line: &str| parse(line).unwrap().command;
+        let expected = |action, json| Command::Wal(WalArgs { action, data: "d".into(), json });
+        assert_eq!(wal("wal dump d"), expected(WalAction::Dump, false));
+        assert_eq!(wal("wal verify --json d"), expected(WalAction::Verify, true));
+        assert_eq!(wal("wal stats d --json"), expected(WalAction::Stats, true));
+    }
+
+    #[test]
     fn what_makes_no_sense_shows_the_usage_and_is_exit_code_2() {
         let server = |from: &str, to: &str| SERVER.replace(from, to);
         let lines = [
@@ -297,6 +342,12 @@ mod tests {
             "bench put --addr a:1 --stores 3".into(),
             "bench commit --addr a:1".into(),
             format!("{SERVER} --stores 3"),
+            "wal --json".into(),
+            "wal mend d".into(),
+            "wal dump".into(),
+            "wal verify --json".into(),
+            "wal stats d e".into(),
+            "wal dump d --port 7001".into(),
         ];
         for line in lines {
             let error = parse(&line).expect_err(&line);

@@ -7,12 +7,16 @@
 //! | 2 | the command line makes no sense |
 //! | 3 | the data is damaged; nothing was changed |
 //! | 4 | `bench`: an acknowledged write is missing |
+//!
+//! `raftkv wal` looks at a log and runs nothing: see [`wal`].
 
 pub mod args;
 pub mod peers;
 pub mod run;
 pub mod signals;
+pub mod wal;
 
 pub use args::{Args, ClusterArgs, Command, ServeArgs, ServerArgs};
 pub use peers::Peers;
 pub use run::{RunError, run};
+pub use wal::{WalAction, WalArgs};

@@ -93,6 +93,7 @@ pub fn run(args: Args) -> ExitCode {
         Command::Cluster(cluster) => run_cluster(&cluster, &serve),
         Command::Server(server) => run_server(server, &serve),
         Command::Bench(options) => bench::run(&options).map_err(RunError::Bench),
+        Command::Wal(wal) => return super::wal::run(&wal),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

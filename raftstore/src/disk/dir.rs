@@ -99,6 +99,25 @@ impl DirDisk {
         &self.path
     }
 
+    /// Keeps every store away from the directory until the lock is dropped, and changes nothing.
+    /// Several may look at a time.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] if a store uses it.
+    pub fn lock_to_read(&self) -> Result<Box<dyn Lock>, LockError> {
+        let mut file = match fs::File::open(self.at(LOCK_FILE)) {
+            Ok(file) => file,
+            // No store has ever been here.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Box::new(NoLock)),
+            Err(error) => return Err(error.into()),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Box::new(DirLock { _file: file })),
+            Err(fs::TryLockError::WouldBlock) => held(&mut file),
+            Err(fs::TryLockError::Error(error)) => Err(error.into()),
+        }
+    }
+
     fn at(&self, name: &str) -> PathBuf {
         debug_assert!(!name.contains('/'), "names are plain file names");
         self.path.join(name)
@@ -196,11 +215,7 @@ impl Disk for DirDisk {
             .open(path)?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => {
-                let mut owner = String::new();
-                file.read_to_string(&mut owner)?;
-                return Err(LockError::Held { owner: owner.trim_end().to_owned() });
-            }
+            Err(fs::TryLockError::WouldBlock) => return held(&mut file),
             Err(fs::TryLockError::Error(error)) => return Err(error.into()),
         }
         file.set_len(0)?;
@@ -223,6 +238,19 @@ fn fill(file: &mut fs::File, len: u64) -> io::Result<()> {
     }
     file.sync_all()
 }
+
+/// Says who has the lock file locked.
+fn held(file: &mut fs::File) -> Result<Box<dyn Lock>, LockError> {
+    let mut owner = String::new();
+    file.read_to_string(&mut owner)?;
+    Err(LockError::Held { owner: owner.trim_end().to_owned() })
+}
+
+/// Where there is nothing to lock.
+#[derive(Debug)]
+struct NoLock;
+
+impl Lock for NoLock {}
 
 /// The lock file, open: the kernel drops the lock with it.
 #[derive(Debug)]

@@ -118,6 +118,7 @@
 //! | `writer` | append and sync |
 //! | `flight` | syncs on their way |
 //! | `recovery` | open |
+//! | `inspect` | look without changing anything |
 //! | `index` | where each group's entries lie |
 //! | `reader` | reading them back |
 //! | `gc` | dropping segments |
@@ -129,6 +130,7 @@ mod flight;
 mod format;
 mod gc;
 mod index;
+mod inspect;
 pub(crate) mod mapping;
 mod reader;
 mod recovery;
@@ -147,6 +149,9 @@ pub use format::{
     SegmentHeader,
 };
 pub use index::GroupLog;
+pub use inspect::{
+    InspectedGroup, InspectedRecord, InspectedRun, InspectedSegment, Inspection, Verdict,
+};
 pub use reader::LogReader;
 pub use recovery::{Recovered, Torn};
 pub use segment::{Preparer, segment_id, segment_name};

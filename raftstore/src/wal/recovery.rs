@@ -111,14 +111,19 @@ impl Wal {
 }
 
 /// A segment as it was found.
-struct Found {
-    header: SegmentHeader,
-    name: String,
-    view: Arc<dyn LogView>,
-    content: Bytes,
+pub(super) struct Found {
+    pub(super) header: SegmentHeader,
+    pub(super) name: String,
+    pub(super) view: Arc<dyn LogView>,
+    pub(super) content: Bytes,
 }
 
-fn load(disk: &dyn Disk, identity: &Identity, names: &[String]) -> Result<Vec<Found>, WalError> {
+/// Reads the headers of all segments.
+pub(super) fn load(
+    disk: &dyn Disk,
+    identity: &Identity,
+    names: &[String],
+) -> Result<Vec<Found>, WalError> {
     let mut segments: Vec<Found> = Vec::new();
     for name in names {
         let Some(id) = segment_id(name) else { continue };
@@ -258,15 +263,15 @@ impl Plan {
 }
 
 /// The records of the last segment that count.
-struct Tail {
-    records: Vec<Record>,
+pub(super) struct Tail {
+    pub(super) records: Vec<Record>,
     /// How many of them, from the first on, a watermark covers.
     proven: usize,
-    torn: Option<Torn>,
+    pub(super) torn: Option<Torn>,
 }
 
 impl Tail {
-    fn of(last: &Found) -> Result<Tail, WalError> {
+    pub(super) fn of(last: &Found) -> Result<Tail, WalError> {
         let mut reader = Records::new(&last.content, &last.header);
         let mut records = Vec::new();
         let reason = loop {
@@ -312,21 +317,11 @@ fn complete_len(records: &[Record]) -> usize {
 
 /// Applies all records in their physical order.
 fn replay(segments: &[Found], active: &Active) -> Result<(LogIndex, Recovered), WalError> {
-    let mut replay = Replay::default();
-    // A batch may have begun in a segment that was dropped after all of it had been written; what
-    // of it was still needed there was carried on.
     let oldest = segments.first().map_or(&active.header, |first| &first.header);
-    let begun_before = oldest.segment > 1;
-    replay.open = begun_before.then(Vec::new);
+    let mut replay = Replay::from(oldest);
     let nexts = segments.iter().skip(1).map(|next| &next.header).chain([&active.header]);
     for (segment, next) in segments.iter().zip(nexts) {
-        let Found { header, name, view, content } = segment;
-        replay.index.add_segment(header.segment, Arc::clone(view), view.len());
-        let records = replay.segment(header, name, content, next.previous_end)?;
-        let follows = records.chain() == next.previous_chain && records.next_lsn() == next.first;
-        if !follows {
-            return Err(WalError::corrupt(name, next.previous_end, Damage::Chain));
-        }
+        replay.found(segment, next.previous_end, Some(next))?;
     }
     let (header, view) = (&active.header, active.file.view());
     let content = view.bytes(0..active.at).unwrap_or_default();
@@ -336,14 +331,40 @@ fn replay(segments: &[Found], active: &Active) -> Result<(LogIndex, Recovered), 
 }
 
 #[derive(Default)]
-struct Replay {
-    index: LogIndex,
-    recovered: Recovered,
+pub(super) struct Replay {
+    pub(super) index: LogIndex,
+    pub(super) recovered: Recovered,
     /// The records of a batch whose end has not come yet.
     open: Option<Vec<(u64, Changes)>>,
 }
 
 impl Replay {
+    /// Nothing yet, of a log whose oldest segment has that header.
+    pub(super) fn from(oldest: &SegmentHeader) -> Replay {
+        // A batch may have begun in a segment that was dropped after all of it had been written;
+        // what of it was still needed there was carried on.
+        Replay { open: (oldest.segment > 1).then(Vec::new), ..Replay::default() }
+    }
+
+    /// Applies the records of a segment up to `end`, where `next` follows.
+    pub(super) fn found(
+        &mut self,
+        segment: &Found,
+        end: u64,
+        next: Option<&SegmentHeader>,
+    ) -> Result<(), WalError> {
+        let Found { header, name, view, content } = segment;
+        self.index.add_segment(header.segment, Arc::clone(view), view.len());
+        let records = self.segment(header, name, content, end)?;
+        let (chain, lsn) = (records.chain(), records.next_lsn());
+        match next {
+            Some(next) if (chain, lsn) != (next.previous_chain, next.first) => {
+                Err(WalError::corrupt(name, end, Damage::Chain))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn segment<'a>(
         &mut self,
         header: &SegmentHeader,

@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 mod failures;
 mod images;
+mod inspect;
 mod model;
 mod reading;
 mod real;

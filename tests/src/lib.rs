@@ -3,6 +3,7 @@
 pub mod chaos;
 pub mod clients;
 pub mod cluster;
+pub mod crashes;
 pub mod digest;
 pub mod filter;
 pub mod fuzz;

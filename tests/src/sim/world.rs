@@ -1,24 +1,23 @@
 //! The clock, the queue of events, and what happens at each.
 
+mod faults;
 mod snapshots;
 mod steps;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use raft::RoleKind;
 use raftstore::applier::AppliedReport;
-use raftstore::disk::sim::{Crash, Fault};
+use raftstore::disk::sim::Crash;
 use raftstore::machine::{Callback, Machine, Refusal};
 use raftstore::store::RegionStatus;
 use raftstore::{Epoch, RegionId, StoreId};
 
 use crate::digest::Digest;
-use crate::filter::Filter;
 use crate::sim::host::{Host, Process};
-use crate::sim::net::{Net, NetOptions};
+use crate::sim::net::Net;
 use crate::sim::oracle::Oracles;
 use crate::sim::streams::Stream;
 use crate::sim::trace::{Happening, Trace};
@@ -319,62 +318,6 @@ impl<S: Subject> World<S> {
     /// A store's machine stands still until `until`, and then goes on as if nothing had been.
     pub fn pause(&mut self, id: StoreId, until: Time) {
         self.hosts[at(id)].paused_until = until;
-    }
-
-    /// The disk operation of a store that comes after `n` others does `fault` instead.
-    pub fn fail_disk(&mut self, id: StoreId, n: u64, fault: Fault) {
-        let host = &mut self.hosts[at(id)];
-        host.disk.fail(n, fault);
-        host.may_fail = true;
-    }
-
-    /// The disk of a store works from now on, and has room.
-    pub fn heal_disk(&mut self, id: StoreId) {
-        self.hosts[at(id)].disk.heal();
-        self.hosts[at(id)].disk.set_capacity(None);
-    }
-
-    /// The disk of a store takes so many bytes more, or as many as anybody likes.
-    pub fn limit_disk(&mut self, id: StoreId, room: Option<u64>) {
-        let host = &mut self.hosts[at(id)];
-        host.disk.set_capacity(room.map(|room| host.disk.used() + room));
-        host.may_fail |= room.is_some();
-    }
-
-    /// How messages travel from now on.
-    pub fn set_net(&mut self, options: NetOptions) {
-        self.net.set_options(options);
-    }
-
-    /// How long syncs take from now on.
-    pub fn set_sync(&mut self, range: std::ops::Range<Time>) {
-        self.options.sync = range;
-    }
-
-    /// Nothing gets from one store to the other, in this direction.
-    pub fn cut(&mut self, from: StoreId, to: StoreId) {
-        self.net.cut(from, to);
-    }
-
-    /// What gets from one store to the other arrives at `until` or later.
-    pub fn clog(&mut self, from: StoreId, to: StoreId, until: Time) {
-        self.net.clog(from, to, until);
-    }
-
-    /// Takes all cuts and filters away.
-    pub fn heal(&mut self) {
-        self.net.mend();
-        self.net.clear_filters();
-    }
-
-    /// Adds a filter.
-    pub fn add_filter(&mut self, filter: Arc<dyn Filter>) {
-        self.net.add_filter(filter);
-    }
-
-    /// Takes the filters away, not the cuts.
-    pub fn clear_filters(&mut self) {
-        self.net.clear_filters();
     }
 
     /// A client offers a command to a store.

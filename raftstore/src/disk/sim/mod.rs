@@ -189,6 +189,12 @@ impl SimDisk {
         self.state.lock().faults.clear();
     }
 
+    /// Whether a planned power cut has struck, and no crash has followed yet: nothing works.
+    #[must_use]
+    pub fn is_powerless(&self) -> bool {
+        self.state.lock().powerless
+    }
+
     /// Makes what follows depend on `seed`: forks of one drive have the same accidents otherwise.
     pub fn reseed(&self, seed: u64) {
         self.state.lock().rng = fastrand::Rng::with_seed(seed);

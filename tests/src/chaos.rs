@@ -27,6 +27,7 @@ pub mod plan;
 mod report;
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -206,7 +207,9 @@ impl Run {
             let settled = run.sim()?.world().is_settled(RegionId::FIRST);
             Ok(settled && run.driver.unanswered() == 0)
         };
+        let mut late = BTreeSet::new();
         while !is_level(self)? {
+            self.restart_late(&mut late)?;
             if self.cluster.now() >= end {
                 let unanswered = self.driver.unanswered();
                 let statuses = self.statuses();
@@ -216,6 +219,18 @@ impl Run {
                 ));
             }
             self.driver.drain_or_idle(&mut self.cluster, ms(5))?;
+        }
+        Ok(())
+    }
+
+    /// What failed before the faults ended may show only now: a store whose checkpoint could not be
+    /// written halts when it next looks. Whoever runs it starts it again, and once is enough.
+    fn restart_late(&mut self, late: &mut BTreeSet<StoreId>) -> Result<(), String> {
+        for store in self.cluster.stores() {
+            let is_down = self.cluster.status(store).is_none() && !self.plan.dead.contains(&store);
+            if is_down && late.insert(store) {
+                self.restart(store)?;
+            }
         }
         Ok(())
     }

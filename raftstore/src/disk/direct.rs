@@ -50,7 +50,7 @@ pub(super) fn open(path: &Path) -> io::Result<fs::File> {
 /// Writes zeros over all of a new file and makes them durable. Large writes, since no page of them
 /// stays in the cache; one at a time, so that others get their turn at the disk.
 pub(super) fn fill(path: &Path, len: u64) -> io::Result<()> {
-    let zeros = aligned(&[0; FILLED_BYTES], 4096);
+    let zeros = aligned([&[0; FILLED_BYTES][..]], FILLED_BYTES, 4096);
     let file = fs::OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(path)?;
     let mut at = 0;
     while at < len {
@@ -65,19 +65,21 @@ pub(super) fn fill(path: &Path, len: u64) -> io::Result<()> {
 pub(super) fn probe(path: &Path) -> io::Result<u64> {
     fs::write(path, [0; 4096])?;
     let probed = open(path).and_then(|file| {
-        let write = |block: usize| file.write_all_at(&aligned(&vec![0; block], block), 0);
+        let write =
+            |block: usize| file.write_all_at(&aligned([&vec![0; block][..]], block, block), 0);
         write(512).map(|()| 512).or_else(|_| write(4096).map(|()| 4096))
     });
     fs::remove_file(path)?;
     probed
 }
 
-/// A copy of `bytes` in memory that starts at a multiple of `block`, as a direct write wants it.
-fn aligned(bytes: &[u8], block: usize) -> Bytes {
-    let mut buffer: Vec<u8> = Vec::with_capacity(bytes.len() + block);
+/// A copy of `parts`, of `len` bytes together, in memory that starts at a multiple of `block`, as a
+/// direct write wants it.
+fn aligned<'a>(parts: impl IntoIterator<Item = &'a [u8]>, len: usize, block: usize) -> Bytes {
+    let mut buffer: Vec<u8> = Vec::with_capacity(len + block);
     let skip = buffer.as_ptr().align_offset(block).min(block);
     buffer.resize(skip, 0);
-    buffer.extend_from_slice(bytes);
+    parts.into_iter().for_each(|part| buffer.extend_from_slice(part));
     Bytes::from(buffer).slice(skip..)
 }
 
@@ -137,7 +139,7 @@ impl LogFile for DirectLog {
         if !bytes.len().is_multiple_of(self.block) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a whole block"));
         }
-        let piece = aligned(bytes, self.block);
+        let piece = aligned([bytes], bytes.len(), self.block);
         tail.end += bytes.len() as u64;
         tail.pieces.push_back(piece.clone());
         drop(tail);
@@ -152,7 +154,7 @@ impl LogFile for DirectLog {
         let at = end - self.gathered_bytes as u64;
         let bytes = match &self.gathered[..] {
             [one] => one.clone(),
-            many => aligned(&many.concat(), self.block),
+            many => aligned(many.iter().map(|piece| &piece[..]), self.gathered_bytes, self.block),
         };
         self.gathered.clear();
         self.gathered_bytes = 0;

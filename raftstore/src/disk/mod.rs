@@ -21,7 +21,9 @@
 //!   Before, each such operation may be lost without the others.
 //! - A failed sync says nothing about what is durable, and repeating it proves nothing: the kernel
 //!   may have dropped the pages (`reliability/wal.md` D4). Whoever sees one must stop.
-//! - The end of the process loses nothing of the above, and makes nothing durable either.
+//! - The end of the process loses nothing that is durable, and makes nothing durable. What was
+//!   written and not synced outlives it in the page cache, but not by [`Route::Direct`], which may
+//!   still have it in the memory of the process.
 //!
 //! | file | what |
 //! |---|---|

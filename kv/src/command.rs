@@ -266,6 +266,22 @@ impl<B> Op<B> {
             | Op::Count { cf, .. } => *cf,
         }
     }
+
+    /// The one key it is about; none if it is about a range.
+    #[must_use]
+    pub fn key(&self) -> Option<&B> {
+        match self {
+            Op::Get { key, .. }
+            | Op::Exists { key, .. }
+            | Op::Length { key, .. }
+            | Op::Put { key, .. }
+            | Op::Delete { key, .. }
+            | Op::Add { key, .. }
+            | Op::Append { key, .. }
+            | Op::CompareAndSet { key, .. } => Some(key),
+            Op::Scan { .. } | Op::Count { .. } => None,
+        }
+    }
 }
 
 impl<B: AsRef<[u8]>> Op<B> {

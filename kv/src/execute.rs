@@ -22,19 +22,12 @@ const PAIR_OVERHEAD_BYTES: usize = 16;
 pub(crate) fn first_outside<'a>(op: &Op<&'a [u8]>, region: &Region) -> Option<&'a [u8]> {
     let outside = |key: &'a [u8]| (!region.contains(key)).then_some(key);
     match *op {
-        Op::Get { key, .. }
-        | Op::Exists { key, .. }
-        | Op::Length { key, .. }
-        | Op::Put { key, .. }
-        | Op::Delete { key, .. }
-        | Op::Add { key, .. }
-        | Op::Append { key, .. }
-        | Op::CompareAndSet { key, .. } => outside(key),
         Op::Scan { start, end, .. } | Op::Count { start, end, .. } => {
             let is_end = end.is_empty() || end == region.end_key.as_slice();
             let start = if start.is_empty() { None } else { outside(start) };
             start.or_else(|| if is_end { None } else { outside(end) })
         }
+        _ => op.key().and_then(|&key| outside(key)),
     }
 }
 

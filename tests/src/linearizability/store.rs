@@ -44,9 +44,9 @@ pub fn check(history: &Requests, steps_max: u64) -> Verdict {
 #[must_use]
 pub fn parts(history: &Requests) -> Vec<(Vec<usize>, Requests)> {
     let calls = history.calls();
-    let mut keys: BTreeMap<(Cf, &[u8]), usize> = BTreeMap::new();
+    let mut keys: BTreeMap<(Cf, &Bytes), usize> = BTreeMap::new();
     for op in calls.iter().flat_map(|call| &call.op.ops) {
-        if let Some(key) = key(op) {
+        if let Some(key) = op.key() {
             let next = keys.len();
             keys.entry((op.cf(), key)).or_insert(next);
         }
@@ -73,29 +73,15 @@ pub fn parts(history: &Requests) -> Vec<(Vec<usize>, Requests)> {
     parts.into_values().collect()
 }
 
-fn key(op: &Op) -> Option<&[u8]> {
-    match op {
-        Op::Get { key, .. }
-        | Op::Exists { key, .. }
-        | Op::Length { key, .. }
-        | Op::Put { key, .. }
-        | Op::Delete { key, .. }
-        | Op::Add { key, .. }
-        | Op::Append { key, .. }
-        | Op::CompareAndSet { key, .. } => Some(key),
-        Op::Scan { .. } | Op::Count { .. } => None,
-    }
-}
-
-fn touches(op: &Op, (cf, key): (Cf, &[u8])) -> bool {
+fn touches(op: &Op, (cf, key): (Cf, &Bytes)) -> bool {
     if op.cf() != cf {
         return false;
     }
     match op {
         Op::Scan { start, end, .. } | Op::Count { start, end, .. } => {
-            **start <= *key && (end.is_empty() || *key < **end)
+            start <= key && (end.is_empty() || key < end)
         }
-        other => self::key(other) == Some(key),
+        other => other.key() == Some(key),
     }
 }
 
@@ -148,10 +134,10 @@ impl Model for Store {
 }
 
 fn one(map: &mut Map, op: &Op) -> OpResult {
-    let found = key(op).and_then(|key| map.get(&(op.cf(), Bytes::copy_from_slice(key))).cloned());
-    let mut set = |value: Option<Bytes>| match (key(op), value) {
-        (Some(key), Some(value)) => drop(map.insert((op.cf(), Bytes::copy_from_slice(key)), value)),
-        (Some(key), None) => drop(map.remove(&(op.cf(), Bytes::copy_from_slice(key)))),
+    let found = op.key().and_then(|key| map.get(&(op.cf(), key.clone())).cloned());
+    let mut set = |value: Option<Bytes>| match (op.key(), value) {
+        (Some(key), Some(value)) => drop(map.insert((op.cf(), key.clone()), value)),
+        (Some(key), None) => drop(map.remove(&(op.cf(), key.clone()))),
         (None, _) => {}
     };
     match op {

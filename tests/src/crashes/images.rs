@@ -38,15 +38,6 @@ pub(super) fn unsynced(disk: &SimDisk) -> Vec<Thing> {
     found
 }
 
-/// The disk after a power failure that decided so about each unsynced thing.
-pub(super) fn image(disk: &SimDisk, fates: &[Fate], seed: u64) -> SimDisk {
-    let image = disk.fork();
-    image.reseed(seed);
-    let mut fates = fates.iter();
-    image.lose_power(&mut |_| *fates.next().unwrap_or(&Fate::Lost));
-    image
-}
-
 const LAST: Fate = Fate::Kept(usize::MAX);
 
 /// Every choice, or if they are too many, those most likely to hurt and some at random

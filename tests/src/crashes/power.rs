@@ -6,7 +6,7 @@ use raftstore::disk::sim::{Crash, Fate, Operation};
 
 use super::counts::Counts;
 use super::damage::rot;
-use super::images::{choices, image, mixed, unsynced};
+use super::images::{choices, mixed, unsynced};
 use super::model::{Model, SEGMENT_BYTES, Step, append, filled, open};
 use super::workload::{Run, record};
 
@@ -42,7 +42,7 @@ fn attack_one(seed: u64, counts: &mut Counts) -> Result<(), String> {
         for fates in choices(&things, &mut rng, counts) {
             let at = |what: String| at(format!("{fates:?}: {what}"));
             counts.add("crash images", 1);
-            let image = image(&point.disk, &fates, rng.u64(..));
+            let image = point.disk.image(&fates, rng.u64(..));
             let before = image.fork();
             let state = recover(&image, allowed, counts).map_err(at)?;
             if rng.u8(..8) == 0 {
@@ -113,7 +113,7 @@ fn crash_again(
         let drawn = mixed(&things, rng);
         for fates in [vec![Fate::Lost; things.len()], drawn] {
             counts.add(class, 1);
-            let again = self::image(disk, &fates, rng.u64(..));
+            let again = disk.image(&fates, rng.u64(..));
             let before = again.fork();
             let at = |what| format!("and before operation {k} of the recovery, {fates:?}: {what}");
             recover(&again, std::slice::from_ref(model), counts).map_err(at)?;

@@ -171,6 +171,17 @@ impl SimDisk {
         state.unmount();
     }
 
+    /// A copy of the drive after a power failure that decided so about each unsynced thing, in the
+    /// order of [`SimDisk::lose_power`]; what `fates` is too short for is lost.
+    #[must_use]
+    pub fn image(&self, fates: &[Fate], seed: u64) -> SimDisk {
+        let image = self.fork();
+        image.reseed(seed);
+        let mut fates = fates.iter();
+        image.lose_power(&mut |_| *fates.next().unwrap_or(&Fate::Lost));
+        image
+    }
+
     /// An independent copy of the drive as it is now, without the recording.
     #[must_use]
     pub fn fork(&self) -> SimDisk {

@@ -111,15 +111,6 @@ pub(super) fn unsynced(disk: &SimDisk) -> Vec<usize> {
     found
 }
 
-/// The disk after a power failure that decided so about each unsynced thing.
-pub(super) fn image(disk: &SimDisk, fates: &[Fate], seed: u64) -> SimDisk {
-    let image = disk.fork();
-    image.reseed(seed);
-    let mut fates = fates.iter();
-    image.lose_power(&mut |_| *fates.next().unwrap_or(&Fate::Lost));
-    image
-}
-
 /// All choices, or if they are too many, those that are most likely to hurt and some at random.
 pub(super) fn choices(things: &[usize], rng: &mut fastrand::Rng, samples: usize) -> Vec<Vec<Fate>> {
     const LAST: Fate = Fate::Kept(usize::MAX);
@@ -170,7 +161,7 @@ pub(super) fn attack(run: &Run, seed: u64, samples: usize) -> Counts {
         let things = unsynced(&point.moment.disk);
         for fates in choices(&things, &mut rng, samples) {
             let seed = rng.u64(..);
-            let image = image(&point.moment.disk, &fates, seed);
+            let image = point.moment.disk.image(&fates, seed);
             let context = || {
                 format!("before {:?} of {:?}: {fates:?}", point.moment.operation, point.moment.file)
             };
@@ -230,7 +221,7 @@ fn crash_again(
         let fates = mixed(&things, rng);
         for fates in [vec![Fate::Lost; things.len()], fates] {
             count += 1;
-            let second = self::image(&moment.disk, &fates, rng.u64(..));
+            let second = moment.disk.image(&fates, rng.u64(..));
             let states = state..=state;
             let same = Point { moment: moment.clone(), states };
             let context =

@@ -14,12 +14,7 @@ fn seeds() {
                     *kinds.entry(kind).or_default() += count;
                 }
             }
-            Err(found) => {
-                panic!(
-                    "{}\n{found}\nagain: cargo run --release -p tests --bin sim -- --seed {seed}",
-                    found.recent
-                );
-            }
+            Err(found) => fail(seed, &found),
         }
     }
     // A generator that is broken finds nothing, and looks like success.
@@ -28,4 +23,17 @@ fn seeds() {
     for (kind, count) in kinds {
         assert!(count >= 20, "{kind}: only {count} times");
     }
+}
+
+/// A failure of before the healing that stops a store only after it.
+#[test]
+fn a_late_halt_is_not_for_good() {
+    if let Err(found) = chaos::run(1231) {
+        fail(1231, &found);
+    }
+}
+
+fn fail(seed: u64, found: &chaos::Found) -> ! {
+    let again = format!("cargo run --release -p tests --bin sim -- --seed {seed}");
+    panic!("{}\n{found}\nagain: {again}", found.recent);
 }

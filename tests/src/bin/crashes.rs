@@ -4,9 +4,7 @@
 //! See `harness::crashes`. The first image that is not recovered as it must be is printed with the
 //! command that has it again; the exit code is then 1, as it is if a class of accident was too rare.
 
-use std::cell::Cell;
 use std::io;
-use std::panic::{set_hook, take_hook};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -50,24 +48,8 @@ fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-thread_local! {
-    /// The round this thread is in.
-    static SEED: Cell<Option<u64>> = const { Cell::new(None) };
-}
-
 fn again(seed: u64) -> String {
     format!("again: cargo run --release -p tests --bin crashes -- --seed {seed}")
-}
-
-/// A panic is something found, too. Release builds end there, so it says all that is needed.
-fn tell_seeds_of_panics() {
-    let usual = take_hook();
-    set_hook(Box::new(move |info| {
-        usual(info);
-        if let Some(seed) = SEED.get() {
-            println!("FAILED seed {seed}: a panic\n{}", again(seed));
-        }
-    }));
 }
 
 /// Does rounds until the budget is used up or something is found.
@@ -81,9 +63,7 @@ fn run(args: &Args, started: Instant) -> (Counts, Vec<(u64, String)>) {
         // Each job does one round, however short the budget.
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            SEED.set(Some(seed));
             let (counts, result) = crashes::round(seed);
-            SEED.set(None);
             let mut results = results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             results.0.merge(counts);
             if let Err(what) = result {
@@ -131,7 +111,6 @@ fn main() -> ExitCode {
     if let Some(dir) = &args.on_full_disk {
         return fill(dir);
     }
-    tell_seeds_of_panics();
     let started = Instant::now();
     let mut lines = Vec::new();
     let mut counts = Counts::default();

@@ -101,7 +101,7 @@ fn count(things: &[Thing], fates: &[Fate], counts: &mut Counts) {
     counts.add("sectors lost", has(&|thing, fate| sector(thing) && *fate == Fate::Lost));
     counts.add("sectors torn", has(&|_, fate| *fate == Fate::Torn));
     let between = |thing: &Thing, fate: &Fate| match (thing, fate) {
-        (Thing::Sector(versions), Fate::Kept(n)) => n + 1 < *versions,
+        (Thing::Sector(versions), Fate::Kept(n)) => *n < versions - 1,
         _ => false,
     };
     counts.add("sectors at a content between", has(&between));

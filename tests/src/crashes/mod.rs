@@ -28,18 +28,25 @@ mod real;
 mod seam;
 mod workload;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 pub use counts::Counts;
 
-/// Does all of a seed's round; what it did, also if it found something.
+/// Does all of a seed's round; what it did, also if it found something. A panic is something found.
 pub fn round(seed: u64) -> (Counts, Result<(), String>) {
     let mut counts = Counts::default();
-    let mut all = || {
+    let all = || {
         power::attack(seed, &mut counts)?;
         damage::attack(seed, &mut counts)?;
         real::attack(seed, &mut counts)?;
         faults::attack(seed, &mut counts)
     };
-    let result = all();
+    // What is counted stays counted.
+    let result = catch_unwind(AssertUnwindSafe(all)).unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let said = said.or_else(|| panic.downcast_ref::<String>().cloned());
+        Err(format!("a panic: {}", said.unwrap_or_default()))
+    });
     counts.finish_round();
     (counts, result)
 }

@@ -24,9 +24,9 @@ pub(super) struct Link {
     to: StoreId,
     address: String,
     queue: Queue<Packet>,
-    /// There is no connection, or none that is likely to work.
+    /// There is no connection, or none that is likely to work. Changed under the lock of `stream`.
     is_down: AtomicBool,
-    /// The connection, to be shut down from another thread.
+    /// The connection, to be shut down from another thread; `None` as soon as that is done.
     stream: Mutex<Option<TcpStream>>,
 }
 
@@ -55,16 +55,25 @@ impl Link {
 
     /// Breaks the connection, and with it a write that does not get on.
     pub(super) fn cut(&self) {
-        if let Some(stream) = self.stream.lock().take() {
+        let mut stream = self.stream.lock();
+        self.is_down.store(true, Ordering::Relaxed);
+        if let Some(stream) = stream.take() {
             // It may be gone already.
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
 
+    /// A connection is made: packets are taken on. Not if it was broken since, or it would be
+    /// believed in until a packet is lost in it.
+    fn raise(&self) -> Result<(), Broken> {
+        let stream = self.stream.lock();
+        self.is_down.store(stream.is_none(), Ordering::Relaxed);
+        stream.as_ref().map(|_| ()).ok_or(Broken)
+    }
+
     /// The other store's connection to us has ended, so this one is likely dead, too, which only a
     /// write would show: breaks it, and refuses packets until there is another one.
     pub(super) fn doubt(&self) {
-        self.is_down.store(true, Ordering::Relaxed);
         self.cut();
         // Wakes the thread. A link that is stopped needs no more.
         let _ = self.queue.push(Packet::Raft(Vec::new()));
@@ -78,8 +87,7 @@ impl Link {
             match self.connect() {
                 Ok(stream) => {
                     pause = self.config.retry_min;
-                    self.is_down.store(false, Ordering::Relaxed);
-                    if self.serve(stream) == Ok(()) {
+                    if self.raise().and_then(|()| self.serve(stream)) == Ok(()) {
                         return;
                     }
                 }
@@ -92,7 +100,6 @@ impl Link {
                     pause = self.config.retry_max;
                 }
             }
-            self.is_down.store(true, Ordering::Relaxed);
             self.cut();
             receiver.lost(self.to);
             if self.queue.sleep(Instant::now() + pause) {
@@ -217,4 +224,38 @@ pub(super) fn read_frame(from: &mut impl Read, max: usize) -> io::Result<Frame> 
     let mut content = vec![0; len];
     from.read_exact(&mut content)?;
     frame::decode_frame(Bytes::from(content), sum).map_err(invalid)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// Between the end of the handshake and the first packet the other store's connection ends:
+    /// this one is broken, and is not to be taken for one that works.
+    #[test]
+    fn a_connection_in_doubt_before_its_first_packet_is_not_used() {
+        let (me, other) = (StoreId(1), StoreId(2));
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound").to_string();
+        let config = TcpConfig::new(me, 7, [(other, address.clone())].into());
+        let link = Link::new(Arc::new(config), other, address);
+        let greets = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("connects");
+            read_frame(&mut stream, HELLO_BYTES_MAX).expect("hello");
+            let mut out = BytesMut::new();
+            frame::encode_hello(Hello { cluster: 7, from: other, to: me }, &mut out);
+            stream.write_all(&out).expect("connected");
+            stream
+        });
+        let made = link.connect();
+        let _held = (made.is_ok(), greets.join().expect("no panic"));
+        assert!(made.is_ok(), "the handshake is done");
+        assert_eq!(link.raise(), Ok(()));
+        link.doubt();
+        assert_eq!(link.raise(), Err(Broken), "it was broken");
+        let packet = Packet::Raft(Vec::new());
+        assert_eq!(link.send(packet), Err(SendError::Unreachable));
+    }
 }

@@ -37,7 +37,8 @@ pub(super) struct Chart {
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 320.0;
 const LEFT: f64 = 72.0;
-const RIGHT: f64 = 16.0;
+/// As much as half of the longest name of a tick.
+const RIGHT: f64 = 28.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 44.0;
 /// Lines are told apart by these, in turn, and named below the chart.

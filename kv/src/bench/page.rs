@@ -22,6 +22,7 @@ svg .label { font-size: 12px; opacity: .8; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 td, th { padding: .15rem .6rem; text-align: right; border-bottom: 1px solid var(--grid); }
+.wide td { white-space: nowrap; }
 .facts td, .facts th { text-align: left; }
 ";
 
@@ -116,7 +117,7 @@ impl Report {
         let series = self.points.iter().map(|Point { clients, measured }| {
             let points = measured.percentiles.iter().filter(|(percent, _)| shown(percent));
             Series {
-                name: format!("{clients} clients"),
+                name: clients_named(*clients),
                 points: points.map(|(at, nanos)| (rarity(*at), *nanos as f64 / 1e3)).collect(),
                 is_dashed: false,
             }
@@ -134,7 +135,7 @@ impl Report {
         let series = self.points.iter().map(|Point { clients, measured }| {
             let steps = (0..).map(|n| f64::from(n) * STEP.as_secs_f64());
             Series {
-                name: format!("{clients} clients"),
+                name: clients_named(*clients),
                 points: steps.zip(measured.timeline.iter().copied()).collect(),
                 is_dashed: false,
             }
@@ -177,4 +178,8 @@ impl Report {
         }
         page.push_str("</table>\n");
     }
+}
+
+fn clients_named(clients: usize) -> String {
+    format!("{clients} client{}", if clients == 1 { "" } else { "s" })
 }

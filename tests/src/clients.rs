@@ -22,7 +22,7 @@ use crate::sim::Time;
 pub use counter::{Counter, CounterClient};
 pub use lists::ListClient;
 pub use own_keys::OwnKeys;
-pub use shared::{Mix, PREFIX, SharedClient};
+pub use shared::{Mix, PREFIX, SharedClient, Wishes};
 
 /// Somebody who wants things of a cluster, one at a time.
 pub trait Client {

@@ -10,6 +10,7 @@ pub mod fuzz;
 pub mod generic;
 pub mod linearizability;
 pub mod lists;
+pub mod processes;
 pub mod rules;
 pub mod script;
 pub mod sim;

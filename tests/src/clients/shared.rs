@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use kv::{Answer, Cf, Condition, Op, OpResult, Request};
+use kv::{Answer, Cf, Condition, Op, OpResult, Request, Response};
 
 use crate::clients::Client;
 use crate::linearizability::CallId;
@@ -44,9 +44,20 @@ impl Default for Mix {
 /// What all shared keys begin with, and nothing else does.
 pub const PREFIX: &str = "shared ";
 
-/// One client; all of them write one history.
-pub struct SharedClient {
-    history: Rc<RefCell<Requests>>,
+/// What a client of shared keys asks for, one thing after the other, drawn from a seed. Where it asks
+/// and how it waits is somebody else's business.
+///
+/// ```
+/// use harness::clients::{Mix, Wishes};
+/// use kv::Op;
+///
+/// let reads = Mix { get: 1, put: 0, delete: 0, add: 0, append: 0, compare_and_set: 0, ..Mix::default() };
+/// let mut wishes = Wishes::new("some ", 1, 2, reads, 7);
+/// assert!(matches!(&wishes.draw().ops[..], [Op::Get { key, .. }] if key.starts_with(b"some ")));
+/// ```
+#[derive(Debug)]
+pub struct Wishes {
+    prefix: String,
     number: usize,
     keys: Vec<Bytes>,
     mix: Mix,
@@ -55,28 +66,22 @@ pub struct SharedClient {
     serial: u64,
     /// What it saw last.
     seen: BTreeMap<Bytes, Option<Bytes>>,
-    waits: Option<(CallId, Request)>,
 }
 
-impl SharedClient {
-    /// The client with that number, of `keys` keys, that writes its doings into `history`.
+impl Wishes {
+    /// The wishes of the client with that number, about `keys` keys that begin with `prefix`, as
+    /// nothing else does.
     #[must_use]
-    pub fn new(
-        history: Rc<RefCell<Requests>>,
-        number: usize,
-        keys: usize,
-        mix: Mix,
-        seed: u64,
-    ) -> SharedClient {
-        let keys = SharedClient::keys(keys);
-        let (rng, seen) = (fastrand::Rng::with_seed(seed), BTreeMap::new());
-        SharedClient { history, number, keys, mix, rng, serial: 0, seen, waits: None }
+    pub fn new(prefix: &str, number: usize, keys: usize, mix: Mix, seed: u64) -> Wishes {
+        let keys = Wishes::keys(prefix, keys);
+        let (prefix, rng) = (prefix.to_owned(), fastrand::Rng::with_seed(seed));
+        Wishes { prefix, number, keys, mix, rng, serial: 0, seen: BTreeMap::new() }
     }
 
     /// The names of that many keys.
     #[must_use]
-    pub fn keys(count: usize) -> Vec<Bytes> {
-        (0..count.max(1)).map(|n| format!("{PREFIX}{n}").into()).collect()
+    pub fn keys(prefix: &str, count: usize) -> Vec<Bytes> {
+        (0..count.max(1)).map(|n| format!("{prefix}{n}").into()).collect()
     }
 
     fn key(&mut self) -> Bytes {
@@ -107,8 +112,11 @@ impl SharedClient {
     }
 
     fn scan(&mut self) -> Op {
-        let (start, end) = (Bytes::from_static(PREFIX.as_bytes()), Bytes::from_static(b"shared!"));
-        let cf = Cf::Default;
+        let start = Bytes::copy_from_slice(self.prefix.as_bytes());
+        // The first key beyond all that begin so: a prefix is text, so its last byte can grow.
+        let mut end = start.to_vec();
+        end.last_mut().into_iter().for_each(|last| *last += 1);
+        let (end, cf) = (Bytes::from(end), Cf::Default);
         if self.rng.u8(..3) == 0 {
             return Op::Count { cf, start, end };
         }
@@ -116,7 +124,8 @@ impl SharedClient {
         Op::Scan { cf, start, end, limit: self.rng.u32(1..10), reverse, keys_only }
     }
 
-    fn request(&mut self) -> Request {
+    /// The next one.
+    pub fn draw(&mut self) -> Request {
         let Mix { get, put, delete, add, append, compare_and_set, scan, multi } = self.mix;
         let weights = [get, put, delete, add, append, compare_and_set, scan, multi];
         let mut at = self.rng.u32(..weights.iter().sum::<u32>().max(1));
@@ -139,11 +148,49 @@ impl SharedClient {
             _ => Op::get(key).into(),
         }
     }
+
+    /// What came of one: later ones compare with the values that were seen.
+    pub fn saw(&mut self, request: &Request, response: &Response) {
+        if let ([Op::Get { key, .. }], [OpResult::Value(value)]) =
+            (&request.ops[..], &response.results[..])
+        {
+            self.seen.insert(key.clone(), value.clone());
+        }
+    }
+}
+
+/// One client; all of them write one history.
+pub struct SharedClient {
+    history: Rc<RefCell<Requests>>,
+    number: usize,
+    wishes: Wishes,
+    waits: Option<(CallId, Request)>,
+}
+
+impl SharedClient {
+    /// The client with that number, of `keys` keys, that writes its doings into `history`.
+    #[must_use]
+    pub fn new(
+        history: Rc<RefCell<Requests>>,
+        number: usize,
+        keys: usize,
+        mix: Mix,
+        seed: u64,
+    ) -> SharedClient {
+        let wishes = Wishes::new(PREFIX, number, keys, mix, seed);
+        SharedClient { history, number, wishes, waits: None }
+    }
+
+    /// The names of that many keys.
+    #[must_use]
+    pub fn keys(count: usize) -> Vec<Bytes> {
+        Wishes::keys(PREFIX, count)
+    }
 }
 
 impl Client for SharedClient {
     fn next(&mut self) -> Option<Request> {
-        let request = self.request();
+        let request = self.wishes.draw();
         let call = self.history.borrow_mut().invoke(self.number, request.clone());
         self.waits = Some((call, request.clone()));
         Some(request)
@@ -156,11 +203,7 @@ impl Client for SharedClient {
         let mut history = self.history.borrow_mut();
         match answer {
             Ok(response) => {
-                if let ([Op::Get { key, .. }], [OpResult::Value(value)]) =
-                    (&request.ops[..], &response.results[..])
-                {
-                    self.seen.insert(key.clone(), value.clone());
-                }
+                self.wishes.saw(&request, response);
                 history.answer(call, response.clone());
             }
             // Without an answer it may take effect for ever.

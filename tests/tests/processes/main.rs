@@ -2,6 +2,4 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
 
-mod client;
-mod kills;
-mod stores;
+mod nemesis;

@@ -16,6 +16,13 @@ pub(crate) enum Shape {
     Ok,
     /// One value or nothing.
     Value,
+    /// Part of a value, as Redis counts: from 0, or from -1 at the end backwards, the last included.
+    Range {
+        /// The first byte.
+        first: i64,
+        /// The last.
+        last: i64,
+    },
     /// One number.
     Integer,
     /// How many of the operations found or did something.
@@ -91,6 +98,9 @@ fn single(shape: &Shape, result: Option<OpResult>, to: &mut Answers<'_>) {
             Some(value) => writer.value(&value),
             None => writer.null(),
         },
+        (Shape::Range { first, last }, Some(OpResult::Value(value))) => {
+            writer.value(&part(&value.unwrap_or_default(), *first, *last));
+        }
         (Shape::Type, Some(OpResult::Exists(exists))) => {
             writer.status(if exists { "string" } else { "none" });
         }
@@ -102,6 +112,17 @@ fn single(shape: &Shape, result: Option<OpResult>, to: &mut Answers<'_>) {
             None => writer.error(MISMATCH),
         },
         _ => writer.error(MISMATCH),
+    }
+}
+
+/// Bytes `first` to `last` of a value; none where they do not meet.
+fn part(value: &Bytes, first: i64, last: i64) -> Bytes {
+    let len = i64::try_from(value.len()).unwrap_or(i64::MAX);
+    let place = |at: i64| if at < 0 { at.saturating_add(len) } else { at };
+    let (first, end) = (place(first).max(0), place(last).saturating_add(1).min(len));
+    match (usize::try_from(first), usize::try_from(end)) {
+        (Ok(first), Ok(end)) if first < end => value.slice(first..end),
+        _ => Bytes::new(),
     }
 }
 

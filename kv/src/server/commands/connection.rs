@@ -49,8 +49,12 @@ pub(super) fn auth(_: &mut Context<'_>, _: &[Bytes]) -> Result<(), Failure> {
     Err(no_passwords())
 }
 
+/// In the words of Redis, by which clients know that it is about passwords.
 fn no_passwords() -> Failure {
-    Failure::new("ERR this server has no users or passwords; connect without AUTH")
+    Failure::new(
+        "ERR AUTH <password> called without any password configured for the default user. Are you \
+         sure your configuration is correct?",
+    )
 }
 
 /// `HELLO [version [AUTH user password] [SETNAME name]]`. Changes nothing unless all of it is right.

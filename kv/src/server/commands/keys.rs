@@ -35,6 +35,12 @@ pub(super) fn ttl(ctx: &mut Context<'_>, args: &[Bytes]) -> Result<(), Failure> 
     Ok(())
 }
 
+/// Nothing expires, so there is never an expiry to remove.
+pub(super) fn persist(ctx: &mut Context<'_>, _: &[Bytes]) -> Result<(), Failure> {
+    ctx.answer(|w| w.integer(0));
+    Ok(())
+}
+
 pub(super) fn dbsize(ctx: &mut Context<'_>, _: &[Bytes]) -> Result<(), Failure> {
     ctx.ask(Shape::Integer, Op::count());
     Ok(())

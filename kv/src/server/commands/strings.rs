@@ -12,6 +12,23 @@ pub(super) fn get(ctx: &mut Context<'_>, args: &[Bytes]) -> Result<(), Failure> 
     Ok(())
 }
 
+/// `GETEX key [PERSIST]`: there is nothing to be made to last. An expiry is refused, as by `SET`.
+pub(super) fn getex(ctx: &mut Context<'_>, args: &[Bytes]) -> Result<(), Failure> {
+    match &args[2..] {
+        [] => get(ctx, args),
+        [option] if is(option, "PERSIST") => get(ctx, args),
+        [option, _] if is_expiry(option) => Err(expiry()),
+        _ => Err(Failure::SYNTAX),
+    }
+}
+
+/// `GETRANGE key first last`.
+pub(super) fn getrange(ctx: &mut Context<'_>, args: &[Bytes]) -> Result<(), Failure> {
+    let (first, last) = (integer(&args[2])?, integer(&args[3])?);
+    ctx.ask(Shape::Range { first, last }, Op::get(key(&args[1])?));
+    Ok(())
+}
+
 /// `SET key value [NX | XX] [GET] [KEEPTTL]`. Nothing expires, so keeping the time to live is what
 /// always happens, and giving one is refused rather than forgotten.
 pub(super) fn set(ctx: &mut Context<'_>, args: &[Bytes]) -> Result<(), Failure> {
@@ -27,9 +44,7 @@ pub(super) fn set(ctx: &mut Context<'_>, args: &[Bytes]) -> Result<(), Failure> 
             }
             o if is(o, "GET") => return_old = true,
             o if is(o, "KEEPTTL") => {}
-            o if ["EX", "PX", "EXAT", "PXAT"].iter().any(|name| is(o, name)) => {
-                return Err(expiry());
-            }
+            o if is_expiry(o) => return Err(expiry()),
             _ => return Err(Failure::SYNTAX),
         }
     }
@@ -44,11 +59,15 @@ pub(super) fn set(ctx: &mut Context<'_>, args: &[Bytes]) -> Result<(), Failure> 
     Ok(())
 }
 
+fn is_expiry(option: &[u8]) -> bool {
+    ["EX", "PX", "EXAT", "PXAT"].iter().any(|name| is(option, name))
+}
+
 fn expiry() -> Failure {
     Failure::new("ERR expiry is not supported: keys live until they are deleted")
 }
 
-/// `SETEX` and `PSETEX`, so that their users read why.
+/// `SETEX`, `EXPIRE` and the like, so that their users read why.
 pub(super) fn set_expiring(_: &mut Context<'_>, _: &[Bytes]) -> Result<(), Failure> {
     Err(expiry())
 }

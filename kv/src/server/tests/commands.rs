@@ -5,6 +5,11 @@ use std::collections::BTreeSet;
 
 use super::client::{Client, Running};
 
+const NO_PASSWORDS: &str = "-ERR~AUTH~<password>~called~without~any~password~configured~for~the~\
+    default~user.~Are~you~sure~your~configuration~is~correct?";
+
+const NO_EXPIRY: &str = "-ERR~expiry~is~not~supported:~keys~live~until~they~are~deleted";
+
 fn check(cases: &[(&str, &str)]) {
     let server = Running::start();
     let mut client = server.client();
@@ -27,8 +32,8 @@ fn strings() {
         ("SET new 1 NX GET", "$-1"),
         ("SET k v NX XX", "-ERR~syntax~error"),
         ("SET k v BAD", "-ERR~syntax~error"),
-        ("SET k v EX 10", "-ERR~expiry~is~not~supported:~keys~live~until~they~are~deleted"),
-        ("SETEX k 10 v", "-ERR~expiry~is~not~supported:~keys~live~until~they~are~deleted"),
+        ("SET k v EX 10", NO_EXPIRY),
+        ("SETEX k 10 v", NO_EXPIRY),
         ("SETNX k v", ":0"),
         ("SETNX k2 v", ":1"),
         ("GETSET k2 w", "$1 v"),
@@ -43,6 +48,41 @@ fn strings() {
         ("MGET a none b", "*3 $1 1 $-1 $1 2"),
         ("GET", "-ERR~wrong~number~of~arguments~for~'get'~command"),
         ("GET a b", "-ERR~wrong~number~of~arguments~for~'get'~command"),
+    ]);
+}
+
+#[test]
+fn parts_of_values() {
+    check(&[
+        ("SET k 0123456789", "+OK"),
+        ("GETRANGE k 0 0", "$1 0"),
+        ("GETRANGE k 2 4", "$3 234"),
+        ("GETRANGE k -3 -1", "$3 789"),
+        ("GETRANGE k -100 1", "$2 01"),
+        ("GETRANGE k 8 100", "$2 89"),
+        ("GETRANGE k 4 2", "$0 "),
+        ("GETRANGE k 10 11", "$0 "),
+        ("GETRANGE k -1 -2", "$0 "),
+        ("GETRANGE k 0 -11", "$0 "),
+        ("GETRANGE k -9223372036854775808 9223372036854775807", "$10 0123456789"),
+        ("GETRANGE none 0 -1", "$0 "),
+        ("GETRANGE k x 1", "-ERR~value~is~not~an~integer~or~out~of~range"),
+    ]);
+}
+
+#[test]
+fn what_is_about_expiry_says_that_there_is_none() {
+    check(&[
+        ("SET k v", "+OK"),
+        ("GETEX k", "$1 v"),
+        ("GETEX k PERSIST", "$1 v"),
+        ("GETEX k EX 10", NO_EXPIRY),
+        ("GETEX k NX", "-ERR~syntax~error"),
+        ("EXPIRE k 10", NO_EXPIRY),
+        ("PEXPIREAT k 10 NX", NO_EXPIRY),
+        ("PERSIST k", ":0"),
+        ("TTL k", ":-1"),
+        ("TOUCH k none k", ":2"),
     ]);
 }
 
@@ -161,7 +201,7 @@ fn connections() {
         ("RESET", "+RESET"),
         ("CLIENT GETNAME", "$-1"),
         ("FOO a b", "-ERR~unknown~command~'FOO',~with~args~beginning~with:~'a'~'b'~"),
-        ("AUTH x", "-ERR~this~server~has~no~users~or~passwords;~connect~without~AUTH"),
+        ("AUTH x", NO_PASSWORDS),
         ("QUIT", "+OK"),
     ]);
 }
@@ -172,10 +212,7 @@ fn the_third_version() {
     let mut client = server.client();
     client.ask("HELLO 4", "-NOPROTO~unsupported~protocol~version");
     client.ask("HELLO x", "-ERR~Protocol~version~is~not~an~integer~or~out~of~range");
-    client.ask(
-        "HELLO 3 AUTH a b",
-        "-ERR~this~server~has~no~users~or~passwords;~connect~without~AUTH",
-    );
+    client.ask("HELLO 3 AUTH a b", NO_PASSWORDS);
     client.ask("HELLO 3 SETNAME", "-ERR~Syntax~error~in~HELLO~option~'SETNAME'");
     client.ask("GET none", "$-1");
     let version = env!("CARGO_PKG_VERSION");

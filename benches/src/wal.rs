@@ -8,13 +8,14 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam_channel::{Sender, bounded};
 use raft::{Entries, Entry, Index, LogId, Run, Term};
 use raftstore::disk::{ClusterId, DirDisk, Identity, Route};
-use raftstore::wal::{GroupRecord, PendingSync, Wal, WalOptions};
+use raftstore::wal::{GroupRecord, PendingSync, Preparer, Wal, WalOptions};
 use raftstore::{RegionId, StoreId};
 
 use crate::cells::{self, Cell, Figure, Latencies, during, figure, noise};
@@ -64,13 +65,46 @@ impl Payloads {
     }
 }
 
+/// The thread that makes segments ahead of use. Whoever drops it has waited for its end, and may
+/// open the directory again.
+struct Ahead {
+    /// Taken away, the thread ends.
+    nudge: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ahead {
+    fn start(preparer: Preparer) -> Ahead {
+        let (nudge, nudged) = bounded(1);
+        let thread = thread::spawn(move || {
+            while nudged.recv().is_ok() {
+                preparer.prepare().expect("there is room for a segment");
+            }
+        });
+        Ahead { nudge: Some(nudge), thread: Some(thread) }
+    }
+
+    fn nudge(&self) {
+        // If it has been told already, once is enough.
+        let _ = self.nudge.as_ref().map(|nudge| nudge.try_send(()));
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.nudge = None;
+        // If it panicked, that was printed; the log makes its segments itself then.
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
 /// A log of some groups that grow at the same pace.
 pub struct Log {
     pub(crate) wal: Wal,
     payloads: Payloads,
     /// The last index of each group that was ever written.
     last: Vec<Index>,
-    nudge: Sender<()>,
+    ahead: Ahead,
     /// Bytes of entries that are not compacted, and when that is to be done.
     kept: u64,
     kept_max: u64,
@@ -100,16 +134,9 @@ impl Log {
     pub fn create_kept(dir: &Path, route: Route) -> Log {
         let _ = std::fs::remove_dir_all(dir);
         let (wal, _) = open(dir, route);
-        let preparer = wal.preparer();
-        let (nudge, nudged) = bounded(1);
-        // Ends with the log, whose sender is the only one.
-        std::thread::spawn(move || {
-            while nudged.recv().is_ok() {
-                preparer.prepare().expect("there is room for a segment");
-            }
-        });
+        let ahead = Ahead::start(wal.preparer());
         let (payloads, last) = (Payloads::new(), Vec::new());
-        Log { wal, payloads, last, nudge, kept: 0, kept_max: u64::MAX }
+        Log { wal, payloads, last, ahead, kept: 0, kept_max: u64::MAX }
     }
 
     /// Appends `count` entries to each of the first `groups` groups, as one batch.
@@ -127,8 +154,7 @@ impl Log {
         let records: Vec<_> = numbered.map(|(id, entries)| GroupRecord::new(id, entries)).collect();
         self.wal.append(&records).expect("appends");
         if self.wal.is_half_used() {
-            // If it has been told already, once is enough.
-            let _ = self.nudge.try_send(());
+            self.ahead.nudge();
         }
         self.kept += groups * (count * PAYLOAD) as u64;
         if self.kept >= self.kept_max {

@@ -285,7 +285,10 @@ impl RawNode {
         self.observe();
     }
 
-    /// The snapshot on its way to `id` has arrived, or has failed.
+    /// The snapshot on its way to `id` has arrived, or has failed. Whoever carries snapshots has to
+    /// say one or the other of each: `id` is sent nothing until then, or until it acknowledges as
+    /// much as the log can be continued from. Arrived means received: that it is still lost, by a
+    /// crash before it was installed, the next append finds out.
     pub fn report_snapshot(&mut self, id: NodeId, arrived: bool) {
         if let Role::Leader(leader) = &mut self.raft.role {
             snapshot::on_report(leader, id, arrived);

@@ -160,7 +160,7 @@ fn hash(world: &World) -> u64 {
     wire.sort_unstable();
     wire.hash(&mut out.0);
     let checks = &world.checks;
-    let history = (&checks.leaders, &checks.committed, &checks.asked);
+    let history = (&checks.leaders, &checks.committed, &checks.asked, &world.arrived);
     let _ = write!(out, "{:?}{:?}{history:?}", world.left, world.changed);
     out.0.finish()
 }

@@ -1,6 +1,6 @@
 //! A world: servers, what is on the wire, and what may happen next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use raft::{Body, ConfChange, ConfChangeKind, Message, NodeId, RoleKind, Transition};
@@ -75,6 +75,8 @@ pub(crate) enum Choice {
     Apply(u64),
     Crash(u64),
     Compact(u64),
+    /// Who sent the snapshot that arrived there as the oldest hears so.
+    Report,
 }
 
 /// Ticks until a leader makes sure of its quorum, and a follower's lease is over; it stands after
@@ -85,6 +87,9 @@ pub(crate) struct World {
     rules: Rules,
     pub(crate) nodes: BTreeMap<u64, Node>,
     pub(crate) wire: Vec<Message>,
+    /// Snapshots that have arrived, from whom and where, and the sender does not know. What became
+    /// of it there, and whether it is on the disk, it is not told.
+    pub(crate) arrived: VecDeque<(NodeId, NodeId)>,
     /// What is left of the budget.
     pub(crate) left: Budget,
     /// How many of the changes were proposed.
@@ -114,6 +119,7 @@ impl World {
         World {
             nodes: all.iter().map(node).collect(),
             wire: Vec::new(),
+            arrived: VecDeque::new(),
             left: rules.budget,
             changed: 0,
             checks: Checks::default(),
@@ -139,6 +145,9 @@ impl World {
             if self.left.repeats > 0 {
                 choices.push((Choice::Repeat(0), 1));
             }
+        }
+        if !self.arrived.is_empty() {
+            choices.push((Choice::Report, 1));
         }
         choices
     }
@@ -195,7 +204,8 @@ impl World {
             | Choice::Lose(_)
             | Choice::Change(_)
             | Choice::Persist(_)
-            | Choice::Apply(_) => None,
+            | Choice::Apply(_)
+            | Choice::Report => None,
         };
         if let Some(spent) = spent {
             *spent -= 1;
@@ -257,6 +267,10 @@ impl World {
             Choice::Apply(n) => self.at(n, Node::apply),
             Choice::Crash(n) => self.at(n, Node::restart),
             Choice::Compact(n) => self.at(n, |node| node.compact(node.raw.applied_index())),
+            Choice::Report => {
+                let (from, to) = self.arrived.pop_front().expect("one that has arrived");
+                self.at(from.get(), |node| node.raw.report_snapshot(to, true))
+            }
         }
     }
 
@@ -278,6 +292,9 @@ impl World {
     }
 
     fn deliver(&mut self, message: Message) -> (u64, Vec<Message>) {
+        if let Body::InstallSnapshot { .. } = message.body {
+            self.arrived.push_back((message.from, message.to));
+        }
         // What a server refuses to look at is as good as lost.
         self.at(message.to.get(), |node| node.step(message))
     }
@@ -319,6 +336,10 @@ impl World {
                 let mut messages = node.persist_all();
                 node.apply_all();
                 messages.extend(node.persist_all());
+                self.wire.extend(messages);
+            }
+            while let Some((from, to)) = self.arrived.pop_front() {
+                let (_, messages) = self.at(from.get(), |node| node.raw.report_snapshot(to, true));
                 self.wire.extend(messages);
             }
             self.checks.look(n, &self.nodes)?;

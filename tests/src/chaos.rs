@@ -18,7 +18,9 @@
 //!   and counted nothing twice;
 //! - a leader with nothing to do accounts for no bytes, reads or batches under way;
 //! - logs are bounded by what they must keep;
-//! - all of that is still so after everything has lost its power at once.
+//! - all of that is still so after everything has lost its power at once;
+//! - a store whose disk was damaged starts with all it had, or says which file it cannot trust and
+//!   stays down: for good, unless its disk is put back as it was ([`crate::sim::rot`]).
 
 mod cuts;
 mod faults;
@@ -94,6 +96,8 @@ struct Run {
     rng: fastrand::Rng,
     steps: u64,
     undecided: bool,
+    /// Stores that nobody waits for: dead for good, or with a disk that cannot be mended.
+    lost: BTreeSet<StoreId>,
 }
 
 const SUM: &str = "sum";
@@ -104,6 +108,9 @@ impl Run {
         let mut driver = Driver::new(rng.u64(..), plan.patience, plan.think);
         if let Some(persistence) = plan.persistence {
             driver.persist(persistence);
+        }
+        if let Some((percent, at_most)) = plan.held_up {
+            driver.hold_up(percent, at_most, !plan.seed);
         }
         let lists = Rc::new(RefCell::new(Lists::new()));
         let shared = Rc::new(RefCell::new(Requests::new()));
@@ -120,7 +127,8 @@ impl Run {
         driver.add(CounterClient::new(Rc::clone(&counter), SUM.into()));
         let chaos = Chaos::new(plan.faults.clone(), cuts, rng.u64(..));
         let (steps, undecided) = (0, false);
-        Run { plan, cluster, driver, chaos, lists, shared, counter, rng, steps, undecided }
+        let lost = plan.dead.iter().copied().collect();
+        Run { plan, cluster, driver, chaos, lists, shared, counter, rng, steps, undecided, lost }
     }
 
     fn sim(&mut self) -> Result<&mut SimCluster, String> {
@@ -143,6 +151,7 @@ impl Run {
         let end = self.cluster.now() + self.plan.chaos;
         while self.cluster.now() < end {
             let pause = self.rng.u64(self.plan.pause.clone());
+            let pause = self.chaos.until_next(pause);
             if self.rng.u8(..100) < self.plan.idle_percent {
                 self.driver.drain_or_idle(&mut self.cluster, pause)?;
             } else {
@@ -167,7 +176,6 @@ impl Run {
 
     /// All faults end. Some of a minority of stores may be dead for good.
     fn heal(&mut self) -> Result<(), String> {
-        let dead = self.plan.dead.clone();
         let normal = self.plan.options.clone();
         let sim = self.sim()?;
         let world = sim.world_mut();
@@ -180,7 +188,7 @@ impl Run {
             world.heal_disk(store);
         }
         for store in self.cluster.stores() {
-            if dead.contains(&store) {
+            if self.lost.contains(&store) {
                 self.cluster.stop_server(store);
             } else {
                 self.restart(store)?;
@@ -192,13 +200,21 @@ impl Run {
     fn restart(&mut self, store: StoreId) -> Result<(), String> {
         // A power cut that was to hit an operation may leave the first start without power.
         for _ in 0..2 {
-            let sim = self.sim()?;
-            let started = sim.world_mut().start(store).map_err(|failure| failure.to_string())?;
-            if started {
+            let world = self.sim()?.world_mut();
+            if world.start(store).map_err(|failure| failure.to_string())? {
                 return Ok(());
             }
         }
-        Err(format!("{store:?} does not start though nothing is wrong with its disk"))
+        let is_mended = self.rng.bool();
+        let world = self.sim()?.world_mut();
+        if !world.has_refused(store) {
+            return Err(format!("{store:?} does not start though nothing is wrong with its disk"));
+        }
+        if is_mended && world.mend_disk(store) {
+            return self.restart(store);
+        }
+        self.lost.insert(store);
+        Ok(())
     }
 
     fn converge(&mut self) -> Result<(), String> {
@@ -227,7 +243,7 @@ impl Run {
     /// written halts when it next looks. Whoever runs it starts it again, and once is enough.
     fn restart_late(&mut self, late: &mut BTreeSet<StoreId>) -> Result<(), String> {
         for store in self.cluster.stores() {
-            let is_down = self.cluster.status(store).is_none() && !self.plan.dead.contains(&store);
+            let is_down = self.cluster.status(store).is_none() && !self.lost.contains(&store);
             if is_down && late.insert(store) {
                 self.restart(store)?;
             }

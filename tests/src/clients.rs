@@ -13,7 +13,7 @@ mod shared;
 use std::collections::BTreeMap;
 
 use kv::client::{Attempt, ClientSession, Next};
-use kv::{Answer, Error, Request};
+use kv::{Answer, Error, Request, Session};
 use raftstore::{Refusal, StoreId, Unknown};
 
 use crate::cluster::{Cluster, Ticket};
@@ -34,6 +34,23 @@ pub trait Client {
     /// # Errors
     /// If it cannot be true.
     fn told(&mut self, answer: &Answer) -> Result<(), String>;
+
+    /// It gives up waiting, and will be told that nobody knows. Whoever wants to hear the answer
+    /// all the same, should it still come, says so here: late answers have to be true, too (K2).
+    fn late(&mut self) -> Option<Late> {
+        None
+    }
+}
+
+/// Takes an answer for which nobody waits any more.
+pub type Late = Box<dyn FnOnce(&Answer)>;
+
+/// Commands of sessions that arrive long after they were asked, when the client has asked again.
+struct HeldUp {
+    percent: u8,
+    at_most: Time,
+    rng: fastrand::Rng,
+    on_the_way: Vec<(Time, StoreId, Request)>,
 }
 
 struct Slot {
@@ -42,6 +59,8 @@ struct Slot {
     /// What is asked again and again, and until when.
     attempt: Option<(Attempt, Time)>,
     waits: Option<(Ticket, Time)>,
+    /// What it asked last, if that may be held up.
+    asked: Option<Request>,
     /// When to ask next.
     next: Time,
     /// Whom to ask.
@@ -69,7 +88,8 @@ pub struct Driver {
     /// Which client waits for which answer.
     waiting: BTreeMap<Ticket, usize>,
     /// Asked by clients that gave up, and not answered yet.
-    abandoned: u64,
+    abandoned: BTreeMap<Ticket, Option<Late>>,
+    held_up: Option<HeldUp>,
     rng: fastrand::Rng,
     patience: Time,
     think: Time,
@@ -88,7 +108,8 @@ impl Driver {
         Driver {
             slots: Vec::new(),
             waiting: BTreeMap::new(),
-            abandoned: 0,
+            abandoned: BTreeMap::new(),
+            held_up: None,
             rng: fastrand::Rng::with_seed(seed),
             patience,
             think,
@@ -104,11 +125,27 @@ impl Driver {
         self.persistence = Some(time);
     }
 
+    /// Of a hundred commands of sessions of which a client does not know what became, has so many
+    /// arrive once more, up to that much later, wherever: after the next command of the session
+    /// perhaps (museum L1).
+    pub fn hold_up(&mut self, percent: u8, at_most: Time, seed: u64) {
+        let rng = fastrand::Rng::with_seed(seed);
+        self.held_up = Some(HeldUp { percent, at_most, rng, on_the_way: Vec::new() });
+    }
+
     /// Adds a client.
     pub fn add(&mut self, client: impl Client + 'static) {
         let (client, store) = (Box::new(client), StoreId(1));
         let (session, attempt) = (ClientSession::default(), None);
-        self.slots.push(Slot { client, session, attempt, waits: None, next: 0, store });
+        self.slots.push(Slot {
+            client,
+            session,
+            attempt,
+            waits: None,
+            asked: None,
+            next: 0,
+            store,
+        });
     }
 
     /// What came of all requests.
@@ -120,7 +157,7 @@ impl Driver {
     /// How many requests have not been answered, whether somebody waits for them or not.
     #[must_use]
     pub fn unanswered(&self) -> u64 {
-        self.abandoned + self.waiting.len() as u64
+        (self.abandoned.len() + self.waiting.len()) as u64
     }
 
     /// Lets the clients work for so long.
@@ -166,6 +203,8 @@ impl Driver {
     /// Those who were about to ask again give up.
     fn stop_asking(&mut self, cluster: &Cluster) -> Result<(), String> {
         self.is_draining = true;
+        // What is still on its way gets lost there.
+        self.held_up.iter_mut().for_each(|held_up| held_up.on_the_way.clear());
         for number in 0..self.slots.len() {
             let slot = &mut self.slots[number];
             if slot.waits.is_none()
@@ -182,7 +221,9 @@ impl Driver {
         // Soon enough for clients that think, or that give up.
         let soon = self.slots.iter().map(|slot| slot.waits.map_or(slot.next, |(_, late)| late));
         // (On real threads the time may have come meanwhile.)
-        let next = soon.min().unwrap_or(until).max(cluster.now() + 1).min(until);
+        let on_the_way = self.held_up.iter().flat_map(|held_up| &held_up.on_the_way);
+        let soon = soon.chain(on_the_way.map(|(at, ..)| *at)).min();
+        let next = soon.unwrap_or(until).max(cluster.now() + 1).min(until);
         cluster.advance(next);
         if let Some(failure) = cluster.failure() {
             return Err(failure);
@@ -190,7 +231,17 @@ impl Driver {
         self.tell(cluster)
     }
 
+    /// What was held up arrives.
+    fn deliver_late(&mut self, cluster: &mut Cluster) {
+        let Some(held_up) = &mut self.held_up else { return };
+        let now = cluster.now();
+        for (_, store, request) in held_up.on_the_way.extract_if(.., |(at, ..)| *at <= now) {
+            self.abandoned.insert(cluster.submit(store, request), None);
+        }
+    }
+
     fn ask(&mut self, cluster: &mut Cluster) -> Result<(), String> {
+        self.deliver_late(cluster);
         for number in 0..self.slots.len() {
             let slot = &mut self.slots[number];
             if slot.waits.is_some() || slot.next > cluster.now() {
@@ -205,6 +256,9 @@ impl Driver {
             // Reads are answered by any store; which one they ask should not matter.
             if request.is_read_only() {
                 slot.store = any_store(&mut self.rng, cluster);
+            }
+            if self.held_up.is_some() {
+                slot.asked = Some(request.clone());
             }
             let ticket = cluster.submit(slot.store, request);
             slot.waits = Some((ticket, cluster.now() + self.patience));
@@ -235,7 +289,11 @@ impl Driver {
         while let Some((ticket, answer)) = cluster.poll() {
             match self.waiting.remove(&ticket) {
                 Some(number) => self.tell_one(cluster, number, &answer)?,
-                None => self.abandoned -= 1,
+                None => {
+                    if let Some(late) = self.abandoned.remove(&ticket).flatten() {
+                        late(&answer);
+                    }
+                }
             }
         }
         let now = cluster.now();
@@ -245,7 +303,10 @@ impl Driver {
                 && let Some((ticket, _)) = self.slots[number].waits
             {
                 self.waiting.remove(&ticket);
-                self.abandoned += 1;
+                let slot = &mut self.slots[number];
+                // (Of a command that is asked again, one try says little.)
+                let late = if slot.attempt.is_none() { slot.client.late() } else { None };
+                self.abandoned.insert(ticket, late);
                 self.requests.late += 1;
                 self.tell_one(cluster, number, &Err(Unknown::Deadline.into()))?;
             }
@@ -261,6 +322,11 @@ impl Driver {
     ) -> Result<(), String> {
         let slot = &mut self.slots[number];
         slot.waits = None;
+        if let (Some(held_up), Some(asked)) = (&mut self.held_up, slot.asked.take())
+            && answer.as_ref().is_err_and(Error::is_unknown)
+        {
+            held_up.perhaps(asked, cluster);
+        }
         let Some((mut attempt, until)) = slot.attempt.take() else {
             return self.answer(cluster, number, answer);
         };
@@ -301,6 +367,17 @@ impl Driver {
         self.go_elsewhere(cluster, number, answer);
         let told = self.slots[number].client.told(answer);
         told.map_err(|why| format!("client {number}: {why}"))
+    }
+}
+
+impl HeldUp {
+    /// Has a command of a session arrive once more, perhaps.
+    fn perhaps(&mut self, request: Request, cluster: &Cluster) {
+        let is_command = matches!(request.session, Some(Session::Command { .. }));
+        if is_command && self.rng.u8(..100) < self.percent {
+            let at = cluster.now() + self.rng.u64(1..=self.at_most.max(1));
+            self.on_the_way.push((at, any_store(&mut self.rng, cluster), request));
+        }
     }
 }
 

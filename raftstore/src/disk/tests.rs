@@ -308,6 +308,52 @@ fn names_are_lost_one_by_one() {
     assert_eq!(all, ["ab", "ac", "b", "c"]);
 }
 
+/// Made and removed, and neither is durable: a power failure after a crash of the process may keep
+/// the name and lose its removal.
+#[test]
+fn a_file_that_was_removed_may_be_back() {
+    let mut seen = std::collections::BTreeSet::new();
+    for seed in 0..100 {
+        let drive = SimDisk::new(seed);
+        let disk = drive.mount();
+        disk.create("a").expect("creates").write_at(0, b"x").expect("writes");
+        disk.remove("a").expect("removes");
+        drive.crash(Crash::Process);
+        drive.crash(Crash::Power);
+        seen.insert(drive.content("a").is_some());
+        assert!(drive.used() < 2);
+    }
+    assert_eq!(seen.len(), 2);
+}
+
+/// What a drive does at rest: a lost write shows what was there before, a sector cannot be read
+/// until it is written again.
+#[test]
+fn sectors_at_rest_go_back_or_go() {
+    for is_direct in [false, true] {
+        let drive = SimDisk::new(1);
+        drive.set_direct(is_direct);
+        let disk = drive.mount();
+        disk.create_log("f", 1536).expect("creates");
+        disk.sync_dir().expect("syncs");
+        let mut log = disk.append_log("f").expect("opens");
+        log.append(&[1; 1024]).expect("appends");
+        log.flush().run().expect("syncs");
+        assert_eq!(drive.before("f", 1), Some([0; 512]), "what was there before the append");
+        drive.make_unreadable("f", 1);
+        let view = disk.view_log("f").expect("the file is there");
+        assert_eq!(view.bytes(0..512).as_deref(), Some(&[1; 512][..]));
+        assert_eq!((view.bytes(0..513), view.bytes(1000..1100)), (None, None));
+        assert_eq!(view.bytes(1024..1536).as_deref(), Some(&[0; 512][..]));
+        let file = disk.open("f").expect("opens");
+        assert!(file.read_at(511, &mut [0; 2]).is_err());
+        file.write_at(512, &[2; 512]).expect("the drive takes another sector");
+        let mut back = [0; 512];
+        file.read_at(512, &mut back).expect("it can be read again");
+        assert_eq!(back, [2; 512]);
+    }
+}
+
 /// After a failed sync the cache shows the bytes, later syncs succeed, and the disk need not have
 /// them (museum W10).
 #[test]

@@ -9,6 +9,7 @@ use crate::chaos::plan::Faults;
 use crate::chaos::{Cuts, Injected};
 use crate::cluster::{Backend as _, SimCluster};
 use crate::filter as message;
+use crate::sim::rot::Rot;
 use crate::sim::{Time, ms};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,8 @@ enum Kind {
     FullDisk,
     Clog,
     Silence,
+    Rot,
+    Flap,
 }
 
 /// Whoever makes things go wrong.
@@ -44,6 +47,8 @@ pub(super) struct Chaos {
     drawn: u32,
     /// Which were carried out, when.
     done: Vec<(u32, Time, &'static str)>,
+    /// Who ends and starts again and again, and how often still.
+    flapping: Option<(StoreId, u32)>,
 }
 
 impl Chaos {
@@ -57,6 +62,7 @@ impl Chaos {
             cuts,
             drawn: 0,
             done: Vec::new(),
+            flapping: None,
         }
     }
 
@@ -70,7 +76,7 @@ impl Chaos {
         self.injected.clone()
     }
 
-    fn weights(&self) -> [(Kind, u32); 17] {
+    fn weights(&self) -> [(Kind, u32); 19] {
         let f = &self.faults;
         [
             (Kind::Kill, f.kill),
@@ -90,6 +96,8 @@ impl Chaos {
             (Kind::FullDisk, f.full_disk),
             (Kind::Clog, f.clog),
             (Kind::Silence, f.silence),
+            (Kind::Rot, f.rot),
+            (Kind::Flap, f.flap),
         ]
     }
 
@@ -112,6 +120,9 @@ impl Chaos {
 
     /// Does one thing.
     pub(super) fn act(&mut self, sim: &mut SimCluster) {
+        if let Some((store, left)) = self.flapping.take() {
+            return self.bounce(sim, store, left);
+        }
         let Some(kind) = self.draw() else { return };
         self.drawn += 1;
         if !self.cuts.keeps(self.drawn - 1) {
@@ -151,6 +162,8 @@ impl Chaos {
             Kind::FullDisk => self.full_disk(sim, &stores),
             Kind::Clog => self.clog(sim, &stores),
             Kind::Silence => self.silence(sim, &stores),
+            Kind::Rot => self.rot(sim),
+            Kind::Flap => self.flap(sim, &stores),
         };
         if done {
             *self.injected.entry(name(kind)).or_default() += 1;
@@ -243,6 +256,41 @@ impl Chaos {
         from != to
     }
 
+    /// A store loses its power, and its disk changes what it has.
+    fn rot(&mut self, sim: &mut SimCluster) -> bool {
+        let rotten = self.faults.may_rot.clone();
+        let Some(store) = self.any(&rotten) else { return false };
+        let rot = Rot::ALL[self.rng.usize(..Rot::ALL.len())];
+        sim.world_mut().damage_disk(store, rot)
+    }
+
+    /// How long until the next thing, if it is not a matter of its own.
+    pub(super) fn until_next(&mut self, usual: Time) -> Time {
+        if self.flapping.is_some() { ms(self.rng.u64(2..80)) } else { usual }
+    }
+
+    /// A store hears late of what others have and of what it has asked for, and lives several short
+    /// lives: what comes in one of them was perhaps meant for an earlier one (I2, I4).
+    fn flap(&mut self, sim: &mut SimCluster, stores: &[StoreId]) -> bool {
+        let Some(store) = self.any(stores) else { return false };
+        let late = ms(1)..ms(self.rng.u64(10..120));
+        for kind in [message::Kind::Read, message::Kind::Append] {
+            let which = message::Which::kind(kind).to(store).times(self.rng.u64(20..200));
+            let delay = message::Delay::new(which, late.clone(), self.rng.u64(..));
+            sim.world_mut().add_filter(Arc::new(delay));
+        }
+        let lives = self.rng.u32(2..10);
+        self.bounce(sim, store, lives);
+        true
+    }
+
+    fn bounce(&mut self, sim: &mut SimCluster, store: StoreId, left: u32) {
+        sim.world_mut().note(format!("{store:?} ends and starts, {left} times"));
+        sim.world_mut().crash(store, Crash::Process);
+        sim.start(store);
+        self.flapping = (left > 1).then_some((store, left - 1));
+    }
+
     /// The next few messages of one kind get lost, wherever they go.
     fn silence(&mut self, sim: &mut SimCluster, stores: &[StoreId]) -> bool {
         let kinds = [message::Kind::AppendReply, message::Kind::Append, message::Kind::Vote];
@@ -288,5 +336,7 @@ fn name(kind: Kind) -> &'static str {
         Kind::FullDisk => "disk full",
         Kind::Clog => "clogged link",
         Kind::Silence => "one kind of message lost",
+        Kind::Rot => "damage at rest",
+        Kind::Flap => "flapping store",
     }
 }

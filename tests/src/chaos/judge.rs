@@ -110,6 +110,7 @@ impl Run {
             report.committed = world.oracles().committed(RegionId::FIRST);
             report.net = world.net().counters();
             report.snapshots = world.installed();
+            report.rot = world.rot().clone();
         }
         report
     }

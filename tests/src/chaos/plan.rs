@@ -44,6 +44,12 @@ pub struct Faults {
     pub clog: u32,
     /// The next few messages of one kind get lost.
     pub silence: u32,
+    /// A disk without power changes what it has.
+    pub rot: u32,
+    /// Whose disk: with the dead they are a minority, so that others have all that is committed.
+    pub may_rot: Vec<StoreId>,
+    /// A store ends and starts several times in a row, and hears late what it has asked for.
+    pub flap: u32,
     /// How the network is when it is rough.
     pub rough: NetOptions,
     /// How long syncs take when disks are slow.
@@ -85,6 +91,8 @@ pub struct Plan {
     pub think: Time,
     /// For how long clients ask for the same again, within sessions; else they ask once.
     pub persistence: Option<Time>,
+    /// Of a hundred commands of a session so many come once more, up to so much later.
+    pub held_up: Option<(u8, Time)>,
     /// Stores that are dead at the end, for good; a minority.
     pub dead: Vec<StoreId>,
 }
@@ -100,9 +108,15 @@ impl Plan {
         rng.shuffle(&mut all);
         let dead = if rng.u8(..4) == 0 { rng.usize(..=all.len().saturating_sub(1) / 2) } else { 0 };
         let busy = rng.u64(30..400);
+        let mut faults = faults(&mut rng);
+        // From a generator of its own: what else is drawn stays what it was without.
+        let mut more = fastrand::Rng::with_seed(!seed);
+        rot(&mut faults, &mut more, &all[dead..dead.max((all.len() - 1) / 2)]);
+        faults.flap = if more.bool() { more.u32(1..=3) } else { 0 };
         Plan {
             seed,
-            faults: faults(&mut rng),
+            faults,
+            held_up: more.bool().then(|| (more.u8(1..30), ms(more.u64(5..800)))),
             pause: ms(busy / 10)..ms(busy),
             chaos: ms(rng.u64(1000..6000)),
             tail: rng.u32(..10),
@@ -119,6 +133,15 @@ impl Plan {
             dead: all[..dead].to_vec(),
             options,
         }
+    }
+}
+
+/// In half of the seeds, if there is anybody whose disk may.
+fn rot(faults: &mut Faults, rng: &mut fastrand::Rng, may_rot: &[StoreId]) {
+    if rng.bool() && !may_rot.is_empty() {
+        faults.rot = rng.u32(1..=3);
+        faults.may_rot = may_rot.to_vec();
+        faults.start = faults.start.max(faults.rot);
     }
 }
 
@@ -143,6 +166,9 @@ fn options(seed: u64, rng: &mut fastrand::Rng) -> Options {
     options.net.corrupt_permille = [0, 100, 400][rng.usize(..3)];
     options.net.delay = 10..[100, 1000, 10_000][rng.usize(..3)];
     options.image_every = rng.u64(1..200);
+    // (From a generator of its own, too.)
+    let is_direct = fastrand::Rng::with_seed(seed.rotate_left(32)).u8(..4) == 0;
+    options.direct_logs = is_direct && options.segment_bytes >= 16 << 10;
     options
 }
 
@@ -219,10 +245,12 @@ mod tests {
     }
 
     #[test]
-    fn the_dead_are_a_minority() {
+    fn the_dead_and_the_damaged_are_a_minority() {
         for seed in 0..2000 {
             let plan = Plan::draw(seed);
-            assert!(plan.dead.len() as u64 * 2 < plan.options.stores, "seed {seed}");
+            let (dead, rotten) = (&plan.dead, &plan.faults.may_rot);
+            assert!((dead.len() + rotten.len()) as u64 * 2 < plan.options.stores, "seed {seed}");
+            assert!(dead.iter().all(|store| !rotten.contains(store)), "seed {seed}");
         }
     }
 }

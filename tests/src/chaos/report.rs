@@ -46,6 +46,8 @@ pub struct Report {
     pub net: NetCounters,
     /// Snapshots that replaced a state.
     pub snapshots: u64,
+    /// Damage at rest, by kind, and what came of it.
+    pub rot: Injected,
 }
 
 impl Report {
@@ -54,6 +56,7 @@ impl Report {
     pub fn faults(&self) -> Injected {
         let net = self.net;
         let mut faults = self.injected.clone();
+        faults.extend(&self.rot);
         faults.extend([
             ("message lost", net.lost),
             ("message doubled", net.doubled),

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use kv::{Answer, Op, OpResult, Request};
 
-use crate::clients::Client;
+use crate::clients::{Client, Late};
 
 /// What all clients of a counter were told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,5 +67,15 @@ impl Client for CounterClient {
                 Ok(())
             }
         }
+    }
+    fn late(&mut self) -> Option<Late> {
+        let counter = Rc::clone(&self.counter);
+        Some(Box::new(move |answer| {
+            let mut counter = counter.borrow_mut();
+            if answer.as_ref().err().is_none_or(|why| !why.is_unknown()) {
+                counter.unknown -= 1;
+                counter.added += i64::from(answer.is_ok());
+            }
+        }))
     }
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use kv::{Answer, Cf, Op, OpResult, Request};
 
-use crate::clients::Client;
+use crate::clients::{Client, Late};
 use crate::lists::{Appended, Lists, OpId};
 
 /// Appends to shared keys and reads them; [`Lists`] judges all that they did together.
@@ -83,5 +83,19 @@ impl Client for ListClient {
                 Ok(())
             }
         }
+    }
+    fn late(&mut self) -> Option<Late> {
+        let (lists, op) = (Rc::clone(&self.lists), self.append?);
+        Some(Box::new(move |answer| {
+            let outcome = match answer {
+                Ok(response) => match response.results.first() {
+                    Some(OpResult::Length(length)) => Appended::Length(*length),
+                    _ => Appended::Unknown,
+                },
+                Err(why) if why.is_unknown() => Appended::Unknown,
+                Err(_) => Appended::Refused,
+            };
+            lists.borrow_mut().appended(op, outcome);
+        }))
     }
 }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use kv::{Answer, Cf, Condition, Op, OpResult, Request, Response};
 
-use crate::clients::Client;
+use crate::clients::{Client, Late};
 use crate::linearizability::CallId;
 use crate::linearizability::store::Requests;
 
@@ -211,5 +211,14 @@ impl Client for SharedClient {
             Err(_) => history.refuse(call),
         }
         Ok(())
+    }
+    fn late(&mut self) -> Option<Late> {
+        let (call, _) = self.waits.as_ref()?;
+        let (history, call) = (Rc::clone(&self.history), *call);
+        Some(Box::new(move |answer| match answer {
+            Ok(response) => history.borrow_mut().answer(call, response.clone()),
+            Err(why) if why.is_unknown() => {}
+            Err(_) => history.borrow_mut().refuse(call),
+        }))
     }
 }

@@ -37,6 +37,7 @@ impl Subject for KvSubject {
         let forgotten = log.iter().map(|(&region, log)| (region, log.compacted.index));
         KvMachine::open(disk, self.checkpoints, forgotten).map_err(|why| match why {
             OpenError::Io { .. } => StartFailure::Disk(why.to_string()),
+            OpenError::Damaged { .. } => StartFailure::Damaged(why.to_string()),
             other => StartFailure::Violated(other.to_string()),
         })
     }

@@ -35,6 +35,8 @@ pub struct Host<M: Machine> {
     pub disk: SimDisk,
     /// Whether the disk was ever told to fail.
     pub may_fail: bool,
+    /// Something on the disk is not what was written, and nobody has noticed or mended it yet.
+    pub rotten: Option<Rotten>,
     /// What the disk must still have after a crash.
     pub shadow: Shadow,
     /// Counts its lives.
@@ -45,6 +47,14 @@ pub struct Host<M: Machine> {
     pub paused_until: Time,
     /// Its process, if it runs.
     pub process: Option<Process<M>>,
+}
+
+/// What is known of a disk with damage at rest.
+pub struct Rotten {
+    /// The disk as it was before, while no process has written to it since.
+    pub before: Option<SimDisk>,
+    /// Whether the store has refused to start.
+    pub refused: bool,
 }
 
 /// A running store.
@@ -99,6 +109,7 @@ impl<M: Machine> Host<M> {
             id,
             disk: SimDisk::new(disk_seed),
             may_fail: false,
+            rotten: None,
             shadow: Shadow::default(),
             incarnation: 0,
             tick,
@@ -121,6 +132,7 @@ impl<M: Machine> Host<M> {
         let disk = self.disk.mount();
         let claim = Claim::new(disk.as_ref(), self.id, CLUSTER).map_err(|why| match why {
             IdentityError::Io { .. } => StartFailure::Disk(why.to_string()),
+            IdentityError::Damaged { .. } => StartFailure::Damaged(why.to_string()),
             other => StartFailure::violated(other),
         })?;
         let wal_options = WalOptions { segment_bytes: options.segment_bytes };
@@ -304,6 +316,9 @@ impl StartFailure {
     fn of_log(why: WalError) -> StartFailure {
         match why {
             WalError::Io { .. } | WalError::Full { .. } => StartFailure::Disk(why.to_string()),
+            WalError::Corrupt { .. } | WalError::Version { .. } => {
+                StartFailure::Damaged(why.to_string())
+            }
             _ => StartFailure::violated(why),
         }
     }

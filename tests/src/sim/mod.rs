@@ -25,12 +25,14 @@
 //! | [`streams`] | snapshots on their way |
 //! | [`net`] | who reaches whom, when, how often |
 //! | [`shadow`] | what the disk of a store must still have after a crash |
+//! | [`rot`] | damage at rest, and how far it goes |
 //! | [`oracle`] | what must hold |
 //! | [`trace`] | what happened |
 
 pub mod host;
 pub mod net;
 pub mod oracle;
+pub mod rot;
 pub mod shadow;
 pub mod streams;
 pub mod trace;
@@ -83,6 +85,8 @@ pub trait Subject {
 pub enum StartFailure {
     /// The disk failed, as it was told to.
     Disk(String),
+    /// It found damage, and says where.
+    Damaged(String),
     /// Something that must not be: the store refuses what a crash may leave, or the disk has lost
     /// or invented something.
     Violated(String),
@@ -117,6 +121,8 @@ pub struct Options {
     pub snapshot_bytes_per_ms: u64,
     /// Bytes of a log segment.
     pub segment_bytes: u64,
+    /// Whether logs are written past the cache, in whole blocks: segments need 16 KiB then.
+    pub direct_logs: bool,
     /// Bytes by which the log grows until the state machine makes its state durable.
     pub checkpoint_bytes: u64,
     /// From an input of the loop to the round that handles it: what comes meanwhile is batched.
@@ -155,6 +161,7 @@ impl Options {
             log_gc_bytes_limit: 1 << 20,
             snapshot_bytes_per_ms: 64 << 10,
             segment_bytes: 64 << 10,
+            direct_logs: false,
             checkpoint_bytes: 32 << 10,
             round: 1..50,
             sync: 100..2000,

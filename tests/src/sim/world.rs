@@ -5,7 +5,7 @@ mod snapshots;
 mod steps;
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 
 use bytes::Bytes;
 use raft::RoleKind;
@@ -78,6 +78,8 @@ pub struct World<S: Subject> {
     streams: u64,
     /// Snapshots that replaced a state, over all lives of all stores.
     installed: u64,
+    /// Damage at rest, by kind, and what came of it.
+    rot: BTreeMap<&'static str, u64>,
 }
 
 impl<S: Subject> World<S> {
@@ -91,7 +93,9 @@ impl<S: Subject> World<S> {
         for id in (1..=options.stores).map(StoreId) {
             let drift = options.tick * u64::from(options.drift_percent.min(50)) / 100;
             let tick = rng.u64(options.tick - drift..=options.tick + drift).max(1);
-            hosts.push(Host::new(id, tick, rng.u64(..)));
+            let host = Host::new(id, tick, rng.u64(..));
+            host.disk.set_direct(options.direct_logs);
+            hosts.push(host);
         }
         let options_trace = options.trace_events;
         let mut world = World {
@@ -109,6 +113,7 @@ impl<S: Subject> World<S> {
             reports: Vec::new(),
             streams: 0,
             installed: 0,
+            rot: BTreeMap::new(),
         };
         for id in world.stores() {
             world.start(id)?;
@@ -267,7 +272,7 @@ impl<S: Subject> World<S> {
     }
 
     /// Starts a store that does not run, from what its disk has. Whether it runs now: not if its
-    /// disk fails, as it may have been told to.
+    /// disk fails or is damaged, as it may have been told to.
     ///
     /// # Errors
     /// If it does not start though its disk is sound.
@@ -280,12 +285,19 @@ impl<S: Subject> World<S> {
         let recovered = match host.start(&self.options, &mut self.subject) {
             Ok(recovered) => recovered,
             Err(StartFailure::Violated(why)) => return Err(self.failure(id, why)),
+            Err(StartFailure::Damaged(why)) => return self.refused(id, why),
             Err(StartFailure::Disk(why)) => {
+                if let Some(rotten) = &mut host.rotten {
+                    rotten.refused = true;
+                }
                 host.crash(if self.rng.bool() { Crash::Power } else { Crash::Process });
                 self.trace.note(self.now, Some(id), Happening::Chaos(why));
                 return Ok(false);
             }
         };
+        if let Some(rotten) = &mut host.rotten {
+            (rotten.before, rotten.refused) = (None, false);
+        }
         let started = Happening::Started {
             incarnation: host.incarnation,
             last: recovered.groups.get(&RegionId::FIRST).map_or(0, |log| log.last),

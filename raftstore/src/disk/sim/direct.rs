@@ -36,8 +36,11 @@ impl DirectLog {
         DirectLog { handle, content: Arc::default() }
     }
 
+    /// (Known to whoever has the file open, power or not.)
     fn file_bytes(&self) -> u64 {
-        File::len(&self.handle).unwrap_or_default()
+        let Handle { mounted, inode } = &self.handle;
+        let state = mounted.disk.state.lock();
+        state.inodes.get(inode).map_or(0, |inode| inode.cache.len() as u64)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The state of a simulated drive: files with the contents their sectors had since the last sync,
 //! names and what is pending of them, and what a crash makes of both.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -24,6 +24,10 @@ pub(super) struct Inode {
     pub(super) disk: Vec<u8>,
     /// The contents of unsynced sectors since the last sync, oldest first.
     pub(super) dirty: BTreeMap<usize, Vec<Sector>>,
+    /// What synced sectors had on the disk before, for drives that lose a write.
+    pub(super) before: BTreeMap<usize, Sector>,
+    /// Sectors that cannot be read until somebody writes them.
+    pub(super) unreadable: BTreeSet<usize>,
 }
 
 #[derive(Clone)]
@@ -216,7 +220,9 @@ impl State {
         self.owner = None;
         self.powerless = false;
         let live = [&self.names, &self.synced_names];
-        let live: Vec<u64> = live.iter().flat_map(|names| names.values().copied()).collect();
+        let mut live: Vec<u64> = live.iter().flat_map(|names| names.values().copied()).collect();
+        // A power failure may keep a name and lose its removal.
+        live.extend(self.pending.iter().filter_map(NameChange::inode));
         self.inodes.retain(|inode, _| live.contains(inode));
     }
 }
@@ -226,6 +232,13 @@ impl NameChange {
         match self {
             NameChange::Add { name, .. } | NameChange::Remove { name } => name,
             NameChange::Move { to, .. } => to,
+        }
+    }
+
+    fn inode(&self) -> Option<u64> {
+        match self {
+            NameChange::Add { inode, .. } | NameChange::Move { inode, .. } => Some(*inode),
+            NameChange::Remove { .. } => None,
         }
     }
 
@@ -257,6 +270,7 @@ impl Inode {
         }
         for sector in offset / SECTOR_BYTES..=(end - 1) / SECTOR_BYTES {
             let content = sector_of(&self.cache, sector);
+            self.unreadable.remove(&sector);
             self.dirty.entry(sector).or_default().push(content);
         }
     }
@@ -265,6 +279,7 @@ impl Inode {
         self.disk.resize(self.cache.len(), 0);
         for (sector, versions) in self.take_dirty(sectors) {
             if let Some(last) = versions.last() {
+                self.before.insert(sector, sector_of(&self.disk, sector));
                 put_sector(&mut self.disk, sector, last);
             }
         }
@@ -312,6 +327,13 @@ impl Inode {
         }
         self.cache = self.disk.clone();
     }
+}
+
+/// Whether none of those bytes is in an unreadable sector.
+pub(super) fn is_readable(unreadable: &BTreeSet<usize>, bytes: &Range<u64>) -> bool {
+    let first = bytes.start as usize / SECTOR_BYTES;
+    let next = unreadable.range(first..).next();
+    next.is_none_or(|&sector| (sector * SECTOR_BYTES) as u64 >= bytes.end)
 }
 
 /// The sector with that number, zeros where there is nothing.

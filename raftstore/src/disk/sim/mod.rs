@@ -21,6 +21,9 @@
 //!   ([`SimDisk::set_direct`]), by writes past the cache: several may be on their way, each ends by
 //!   itself and makes its own sectors durable, in any order.
 //! - A failed write leaves a part. A full disk fails before it changes anything.
+//! - At rest, anything may rot, if a test says so: bytes change ([`SimDisk::damage`]), a sector has
+//!   what it had before its last sync ([`SimDisk::before`]), or cannot be read until it is written
+//!   again ([`SimDisk::make_unreadable`]).
 //!
 //! Everything random comes from the seed, so one seed and one sequence of operations give one
 //! result.
@@ -34,7 +37,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::Disk;
+use super::{Disk, SECTOR_BYTES};
 use drive::State;
 use mount::Mounted;
 
@@ -261,6 +264,22 @@ impl SimDisk {
         change(&mut inode.cache);
         inode.disk = inode.cache.clone();
         inode.dirty.clear();
+    }
+
+    /// What a sector of a file had on the disk before it was last synced: what a drive shows that
+    /// lost that write. `None` if there was none.
+    #[must_use]
+    pub fn before(&self, name: &str, sector: usize) -> Option<[u8; SECTOR_BYTES]> {
+        let state = self.state.lock();
+        let inode = state.names.get(name)?;
+        state.inodes[inode].before.get(&sector).copied()
+    }
+
+    /// A sector of a file cannot be read from now on, until it is written.
+    pub fn make_unreadable(&self, name: &str, sector: usize) {
+        let mut state = self.state.lock();
+        let Some(&inode) = state.names.get(name) else { return };
+        state.inode(inode).unreadable.insert(sector);
     }
 }
 

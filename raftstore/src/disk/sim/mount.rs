@@ -1,5 +1,7 @@
 //! A simulated drive as a store uses it, until the next crash.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 
 use super::direct::DirectLog;
-use super::drive::{ALL, NameChange};
+use super::drive::{ALL, NameChange, is_readable};
 use super::{Operation, SimDisk};
 use crate::disk::{Disk, File, Flush, Lock, LockError, LogFile, LogView, SECTOR_BYTES};
 
@@ -84,8 +86,9 @@ impl Disk for Mounted {
     fn view_log(&self, name: &str) -> io::Result<Arc<dyn LogView>> {
         let state = self.disk.state.lock();
         state.check(self.epoch)?;
-        let content = &state.inodes[&state.find(name)?].cache;
-        Ok(Arc::new(Copied(Bytes::copy_from_slice(content))))
+        let inode = &state.inodes[&state.find(name)?];
+        let content = Bytes::copy_from_slice(&inode.cache);
+        Ok(Arc::new(Copied { content, unreadable: inode.unreadable.clone() }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -169,9 +172,12 @@ impl File for Handle {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         let state = self.mounted.disk.state.lock();
         state.check(self.mounted.epoch)?;
-        let content = &state.inodes[&self.inode].cache;
+        let inode = &state.inodes[&self.inode];
         let start = offset as usize;
-        let part = start.checked_add(buf.len()).and_then(|end| content.get(start..end));
+        let part = start.checked_add(buf.len()).and_then(|end| inode.cache.get(start..end));
+        if !is_readable(&inode.unreadable, &(offset..offset + buf.len() as u64)) {
+            return Err(io::Error::other("unreadable sector"));
+        }
         buf.copy_from_slice(part.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
     }
@@ -244,9 +250,9 @@ impl LogView for SimLog {
         if range.end > LogView::len(self) {
             return None;
         }
-        let content = &state.inodes.get(&self.handle.inode)?.cache;
-        let part = content.get(range.start as usize..range.end as usize)?;
-        Some(Bytes::copy_from_slice(part))
+        let inode = state.inodes.get(&self.handle.inode)?;
+        let part = inode.cache.get(range.start as usize..range.end as usize)?;
+        is_readable(&inode.unreadable, &range).then(|| Bytes::copy_from_slice(part))
     }
 
     fn is_lent(&self) -> bool {
@@ -255,20 +261,30 @@ impl LogView for SimLog {
 }
 
 /// A file's content as it was when it was opened.
-#[derive(Debug)]
-struct Copied(Bytes);
+struct Copied {
+    content: Bytes,
+    unreadable: BTreeSet<usize>,
+}
+
+impl fmt::Debug for Copied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Copied({} bytes)", self.content.len())
+    }
+}
 
 impl LogView for Copied {
     fn len(&self) -> u64 {
-        self.0.len() as u64
+        self.content.len() as u64
     }
 
     fn bytes(&self, range: Range<u64>) -> Option<Bytes> {
         let (start, end) = (range.start as usize, range.end as usize);
-        (start <= end && end <= self.0.len()).then(|| self.0.slice(start..end))
+        let is_there =
+            start <= end && end <= self.content.len() && is_readable(&self.unreadable, &range);
+        is_there.then(|| self.content.slice(start..end))
     }
 
     fn is_lent(&self) -> bool {
-        !self.0.is_unique()
+        !self.content.is_unique()
     }
 }

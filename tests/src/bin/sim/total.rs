@@ -8,11 +8,15 @@ use harness::chaos::{Injected, Report};
 use harness::{linearizability, lists};
 
 /// Every kind of fault that must be there. (A kind that is never drawn would not be missed.)
-const KINDS: [&str; 25] = [
+const KINDS: [&str; 33] = [
+    "bit flipped at rest",
     "campaign",
     "clogged link",
+    "damage at rest",
     "disk error",
     "disk full",
+    "disk mended",
+    "flapping store",
     "leader isolated",
     "mended",
     "message cut off",
@@ -29,11 +33,15 @@ const KINDS: [&str; 25] = [
     "power lost within an operation",
     "process killed",
     "restart",
+    "sector unreadable",
     "slow disk",
     "snapshot broken off",
     "snapshot damaged",
     "snapshot installed",
+    "start refused over damage",
     "transfer",
+    "write gone astray",
+    "write lost by the drive",
 ];
 
 /// So many seeds are needed before anything can be said about how often something happens.
@@ -75,11 +83,14 @@ impl Total {
     }
 
     /// The fewest faults of a kind that so many seeds must have had: one in five seeds. Each kind is
-    /// there in half of the seeds, several times; but few snapshots meet a lost connection.
+    /// there in half of the seeds, several times; but few snapshots meet a lost connection, and damage
+    /// at rest is of four kinds.
     fn floor(&self, kind: &str) -> u64 {
         match kind {
             _ if self.seeds < SEEDS_MIN => 0,
-            "snapshot broken off" => self.seeds / 50,
+            "snapshot broken off" | "disk mended" | "start refused over damage" => self.seeds / 50,
+            "bit flipped at rest" | "sector unreadable" => self.seeds / 50,
+            "write gone astray" | "write lost by the drive" => self.seeds / 50,
             _ => self.seeds / 5,
         }
     }

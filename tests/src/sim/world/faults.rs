@@ -1,5 +1,6 @@
 //! What may go wrong with disks and the network of a world, and how it is made good again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use raftstore::StoreId;
@@ -7,8 +8,11 @@ use raftstore::disk::sim::{Crash, Fault};
 
 use super::{World, at};
 use crate::filter::Filter;
+use crate::sim::host::Rotten;
 use crate::sim::net::NetOptions;
-use crate::sim::{Subject, Time};
+use crate::sim::rot::{self, Rot};
+use crate::sim::trace::Happening;
+use crate::sim::{Failure, Subject, Time};
 
 impl<S: Subject> World<S> {
     /// The disk operation of a store that comes after `n` others does `fault` instead.
@@ -34,6 +38,67 @@ impl<S: Subject> World<S> {
         let host = &mut self.hosts[at(id)];
         host.disk.set_capacity(room.map(|room| host.disk.used() + room));
         host.may_fail |= room.is_some();
+    }
+
+    /// A store loses its power, and something on its disk is damaged. Whether anything was; what
+    /// the disk was like before is kept, for [`World::mend_disk`].
+    pub fn damage_disk(&mut self, id: StoreId, rot: Rot) -> bool {
+        self.crash(id, Crash::Power);
+        let host = &mut self.hosts[at(id)];
+        // What a killed process left in the cache is gone now, too.
+        host.disk.crash(Crash::Power);
+        let before = host.disk.fork();
+        let Some(what) = rot::damage(&host.disk, rot, &mut self.rng) else { return false };
+        host.may_fail = true;
+        // After a second damage the disk before the first is the one without any.
+        host.rotten.get_or_insert(Rotten { before: Some(before), refused: false });
+        *self.rot.entry(rot.name()).or_default() += 1;
+        self.trace.note(self.now, Some(id), Happening::Chaos(what));
+        true
+    }
+
+    /// A damaged store has refused to start: it must say which file it cannot trust.
+    pub(super) fn refused(&mut self, id: StoreId, why: String) -> Result<bool, Failure> {
+        let host = &mut self.hosts[at(id)];
+        let files = host.disk.mount().list().unwrap_or_default();
+        let is_clear = files.iter().any(|file| why.contains(file.as_str()));
+        host.crash(Crash::Power);
+        match &mut host.rotten {
+            Some(rotten) if is_clear => {
+                rotten.refused = true;
+                *self.rot.entry("start refused over damage").or_default() += 1;
+                self.trace.note(self.now, Some(id), Happening::Chaos(why));
+                Ok(false)
+            }
+            Some(_) => Err(self.failure(id, format!("refuses without a file's name: {why}"))),
+            None => Err(self.failure(id, format!("refuses a disk that is fine: {why}"))),
+        }
+    }
+
+    /// Whether a store's disk is damaged, and it does not start for that.
+    #[must_use]
+    pub fn has_refused(&self, id: StoreId) -> bool {
+        self.hosts[at(id)].rotten.as_ref().is_some_and(|rotten| rotten.refused)
+    }
+
+    /// Whoever runs a store that has refused to start puts its disk back as it was before it was
+    /// damaged, from a mirror of it. Whether that is possible: not if it has run since, for then
+    /// it has promised what the mirror may not have.
+    pub fn mend_disk(&mut self, id: StoreId) -> bool {
+        let host = &mut self.hosts[at(id)];
+        let Some(before) = host.rotten.as_mut().and_then(|rotten| rotten.before.take()) else {
+            return false;
+        };
+        (host.disk, host.rotten) = (before, None);
+        *self.rot.entry("disk mended").or_default() += 1;
+        self.trace.note(self.now, Some(id), Happening::Chaos("its disk is mended".to_owned()));
+        true
+    }
+
+    /// Damage at rest, by kind, and what came of it.
+    #[must_use]
+    pub fn rot(&self) -> &BTreeMap<&'static str, u64> {
+        &self.rot
     }
 
     /// How messages travel from now on.

@@ -109,7 +109,9 @@ impl<S: Subject> World<S> {
         host.shadow.check_promise(region, message)?;
         if shadow::is_promise(message) {
             self.promises += 1;
-            if self.promises.is_multiple_of(self.options.image_every.max(1)) {
+            // (Of a damaged disk an image may be refused, and a store that runs has not noticed.)
+            let is_due = self.promises.is_multiple_of(self.options.image_every.max(1));
+            if is_due && host.rotten.is_none() {
                 host.check_image(&self.options)?;
             }
         }

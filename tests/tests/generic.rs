@@ -1,91 +1,130 @@
-//! TinyKV's 2B suite by name, in virtual time: every test over many seeds; and two of it with real
-//! threads and files.
+//! TinyKV's 2B suite by name: in virtual time over several seeds, and once each with real threads and
+//! files. OnePartition2B is in `basic`, the 2C suite in `snapshots`.
 
 use harness::cluster::{Cluster, Stop};
 use harness::generic::Generic;
+use harness::generic::suite::test;
 
-/// Seeds of each test.
-const SEEDS: u64 = 6;
-
-fn sim(options: impl Fn(u64) -> Generic) {
-    for seed in 0..SEEDS {
-        options(seed).run(&mut Cluster::sim(5, seed));
-    }
+/// One of the tests over some seeds: six, or as many as `SUITE_SEEDS` says.
+fn on_sim(name: &str) {
+    let seeds = std::env::var("SUITE_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(6);
+    (0..seeds).for_each(|seed| _ = test(name).on_sim(seed));
 }
 
 #[test]
 fn sim_basic_2b() {
-    sim(Generic::new);
-}
-
-#[test]
-fn sim_concurrent_2b() {
-    sim(|seed| Generic { clients: 5, ..Generic::new(seed) });
-}
-
-#[test]
-fn sim_unreliable_2b() {
-    sim(|seed| Generic { clients: 5, unreliable: true, ..Generic::new(seed) });
-}
-
-#[test]
-fn sim_many_partitions_one_client_2b() {
-    sim(|seed| Generic { partitions: true, ..Generic::new(seed) });
-}
-
-#[test]
-fn sim_many_partitions_many_clients_2b() {
-    sim(|seed| Generic { clients: 5, partitions: true, ..Generic::new(seed) });
-}
-
-#[test]
-fn sim_persist_one_client_2b() {
-    sim(|seed| Generic { crash: Some(Stop::PowerLoss), ..Generic::new(seed) });
-}
-
-#[test]
-fn sim_persist_concurrent_2b() {
-    sim(|seed| Generic { clients: 5, crash: Some(Stop::PowerLoss), ..Generic::new(seed) });
-}
-
-#[test]
-fn sim_persist_concurrent_unreliable_2b() {
-    let crash = Some(Stop::PowerLoss);
-    sim(|seed| Generic { clients: 5, unreliable: true, crash, ..Generic::new(seed) });
-}
-
-#[test]
-fn sim_persist_partition_2b() {
-    let crash = Some(Stop::PowerLoss);
-    sim(|seed| Generic { clients: 5, partitions: true, crash, ..Generic::new(seed) });
-}
-
-#[test]
-fn sim_persist_partition_unreliable_2b() {
-    let base = |seed| Generic { clients: 5, crash: Some(Stop::PowerLoss), ..Generic::new(seed) };
-    sim(|seed| Generic { unreliable: true, partitions: true, ..base(seed) });
-    // A killed process leaves its page cache, synced or not.
-    let crash = Some(Stop::Kill);
-    sim(|seed| Generic { unreliable: true, partitions: true, crash, ..base(seed + 1000) });
-}
-
-/// The same, by clients that ask again within sessions.
-#[test]
-fn sim_persist_partition_unreliable_exactly_once_2b() {
-    let crash = Some(Stop::PowerLoss);
-    let base = |seed| Generic { clients: 5, crash, exactly_once: true, ..Generic::new(seed) };
-    sim(|seed| Generic { unreliable: true, partitions: true, ..base(seed + 2000) });
+    on_sim("Basic2B");
 }
 
 #[test]
 fn threads_basic_2b() {
-    Generic::new(1).run(&mut Cluster::threads(5));
+    test("Basic2B").on_threads(1);
+}
+
+#[test]
+fn sim_concurrent_2b() {
+    on_sim("Concurrent2B");
+}
+
+#[test]
+fn threads_concurrent_2b() {
+    test("Concurrent2B").on_threads(1);
+}
+
+#[test]
+fn sim_unreliable_2b() {
+    on_sim("Unreliable2B");
+}
+
+#[test]
+fn threads_unreliable_2b() {
+    test("Unreliable2B").on_threads(1);
+}
+
+#[test]
+fn sim_many_partitions_one_client_2b() {
+    on_sim("ManyPartitionsOneClient2B");
+}
+
+#[test]
+fn threads_many_partitions_one_client_2b() {
+    test("ManyPartitionsOneClient2B").on_threads(1);
+}
+
+#[test]
+fn sim_many_partitions_many_clients_2b() {
+    on_sim("ManyPartitionsManyClients2B");
+}
+
+#[test]
+fn threads_many_partitions_many_clients_2b() {
+    test("ManyPartitionsManyClients2B").on_threads(1);
+}
+
+#[test]
+fn sim_persist_one_client_2b() {
+    on_sim("PersistOneClient2B");
+}
+
+#[test]
+fn threads_persist_one_client_2b() {
+    test("PersistOneClient2B").on_threads(1);
+}
+
+#[test]
+fn sim_persist_concurrent_2b() {
+    on_sim("PersistConcurrent2B");
+}
+
+#[test]
+fn threads_persist_concurrent_2b() {
+    test("PersistConcurrent2B").on_threads(1);
+}
+
+#[test]
+fn sim_persist_concurrent_unreliable_2b() {
+    on_sim("PersistConcurrentUnreliable2B");
+}
+
+#[test]
+fn threads_persist_concurrent_unreliable_2b() {
+    test("PersistConcurrentUnreliable2B").on_threads(1);
+}
+
+#[test]
+fn sim_persist_partition_2b() {
+    on_sim("PersistPartition2B");
+}
+
+#[test]
+fn threads_persist_partition_2b() {
+    test("PersistPartition2B").on_threads(1);
+}
+
+#[test]
+fn sim_persist_partition_unreliable_2b() {
+    on_sim("PersistPartitionUnreliable2B");
 }
 
 #[test]
 fn threads_persist_partition_unreliable_2b() {
-    let crash = Some(Stop::Kill);
-    let generic =
-        Generic { clients: 5, unreliable: true, partitions: true, crash, ..Generic::new(2) };
-    generic.run(&mut Cluster::threads(5));
+    test("PersistPartitionUnreliable2B").on_threads(1);
+}
+
+/// A killed process leaves its page cache, synced or not.
+#[test]
+fn sim_killed_and_partitioned_and_unreliable() {
+    for seed in 1000..1006 {
+        let generic = test("PersistPartitionUnreliable2B").generic(seed);
+        Generic { crash: Some(Stop::Kill), ..generic }.run(&mut Cluster::sim(5, seed));
+    }
+}
+
+/// The same, by clients that ask again within sessions.
+#[test]
+fn sim_persist_partition_unreliable_exactly_once() {
+    for seed in 2000..2006 {
+        let generic = test("PersistPartitionUnreliable2B").generic(seed);
+        Generic { exactly_once: true, ..generic }.run(&mut Cluster::sim(5, seed));
+    }
 }

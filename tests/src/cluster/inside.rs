@@ -54,6 +54,18 @@ impl Cluster {
         self.back.peek(store, cf, key.as_bytes())
     }
 
+    /// Waits until the log of no store is longer than twice the limit.
+    ///
+    /// # Panics
+    /// If that does not happen in time.
+    pub fn logs_are_bounded(&mut self, limit: u64) {
+        self.wait_for("all logs to be compacted", |cluster| {
+            let statuses = cluster.stores().into_iter().filter_map(|id| cluster.status(id));
+            let mut lengths = statuses.map(|status| status.applied - status.compacted);
+            lengths.all(|length| length <= 2 * limit).then_some(())
+        });
+    }
+
     /// What a running store has counted in this life.
     #[must_use]
     pub fn counters(&self, store: StoreId) -> Option<Counters> {

@@ -12,8 +12,8 @@ mod crash;
 mod load;
 mod on_the_way;
 
-use harness::cluster::{Cluster, Stop, ThreadOptions};
-use harness::generic::Generic;
+use harness::cluster::{Cluster, ThreadOptions};
+use harness::generic::suite::test;
 use harness::sim::Options;
 use kv::{Cf, Op, Request};
 use raftstore::StoreId;
@@ -60,15 +60,6 @@ fn installed(cluster: &Cluster, store: StoreId) -> u64 {
     cluster.counters(store).map_or(0, |counters| counters.snapshots_installed)
 }
 
-/// The log of no store is longer than twice the limit.
-fn logs_are_bounded(cluster: &mut Cluster, limit: u64) {
-    cluster.wait_for("all logs to be compacted", |cluster| {
-        let statuses: Vec<_> = cluster.stores().iter().map(|&id| cluster.status(id)).collect();
-        let is_short = |s: &raftstore::store::RegionStatus| s.applied - s.compacted <= 2 * limit;
-        statuses.iter().flatten().all(is_short).then_some(())
-    });
-}
-
 /// Waits until a store has just these values in its own state.
 fn wait_for_values(cluster: &mut Cluster, store: StoreId, values: &[(&str, Option<&str>)]) {
     cluster.wait_for(&format!("{values:?} on {store:?}"), |cluster| {
@@ -108,7 +99,7 @@ fn one_snapshot(cluster: &mut Cluster) {
     cluster.crash_server(S1);
     cluster.start_server(S1);
     wait_for_values(cluster, S1, &all);
-    logs_are_bounded(cluster, LIMIT);
+    cluster.logs_are_bounded(LIMIT);
     cluster.must_agree();
 }
 
@@ -126,47 +117,64 @@ fn threads_one_snapshot_2c() {
     one_snapshot(&mut Cluster::threaded(options));
 }
 
-/// One of TinyKV's 2C tests: GenericTest with a short log, here of 20 entries, because rounds are
-/// short, too. Returns how many snapshots were installed.
-fn generic_2c(options: impl Fn(u64) -> Generic) -> u64 {
-    const LIMIT: u64 = 20;
-    let mut snapshots = 0;
-    for seed in 0..3 {
-        let mut cluster = Cluster::simulated(Options { stores: 5, ..small(seed, LIMIT) });
-        options(seed).run(&mut cluster);
-        logs_are_bounded(&mut cluster, LIMIT);
-        snapshots += cluster.sim_mut().map_or(0, |sim| sim.world().installed());
-    }
+/// One of TinyKV's 2C tests over some seeds: three, or as many as `SUITE_SEEDS` says. Returns how many
+/// snapshots were installed.
+fn on_sim(name: &str) -> u64 {
+    let seeds = std::env::var("SUITE_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(3);
+    let snapshots = (0..seeds).map(|seed| test(name).on_sim(seed)).sum();
+    println!("{name}: {seeds} seeds, {snapshots} snapshots");
     snapshots
 }
 
 #[test]
 fn sim_snapshot_recover_2c() {
-    generic_2c(|seed| Generic { crash: Some(Stop::PowerLoss), ..Generic::new(seed) });
+    on_sim("SnapshotRecover2C");
+}
+
+#[test]
+fn threads_snapshot_recover_2c() {
+    test("SnapshotRecover2C").on_threads(1);
 }
 
 #[test]
 fn sim_snapshot_recover_many_clients_2c() {
-    let crash = Some(Stop::PowerLoss);
-    generic_2c(|seed| Generic { clients: 20, crash, ..Generic::new(seed) });
+    on_sim("SnapshotRecoverManyClients2C");
+}
+
+#[test]
+fn threads_snapshot_recover_many_clients_2c() {
+    test("SnapshotRecoverManyClients2C").on_threads(1);
 }
 
 #[test]
 fn sim_snapshot_unreliable_2c() {
-    generic_2c(|seed| Generic { clients: 5, unreliable: true, ..Generic::new(seed) });
+    on_sim("SnapshotUnreliable2C");
+}
+
+#[test]
+fn threads_snapshot_unreliable_2c() {
+    test("SnapshotUnreliable2C").on_threads(1);
 }
 
 #[test]
 fn sim_snapshot_unreliable_recover_2c() {
-    let crash = Some(Stop::PowerLoss);
-    generic_2c(|seed| Generic { clients: 5, unreliable: true, crash, ..Generic::new(seed) });
+    on_sim("SnapshotUnreliableRecover2C");
+}
+
+#[test]
+fn threads_snapshot_unreliable_recover_2c() {
+    test("SnapshotUnreliableRecover2C").on_threads(1);
 }
 
 #[test]
 fn sim_snapshot_unreliable_recover_concurrent_partition_2c() {
-    let base = |seed| Generic { clients: 5, crash: Some(Stop::PowerLoss), ..Generic::new(seed) };
-    let snapshots = generic_2c(|seed| Generic { unreliable: true, partitions: true, ..base(seed) });
+    let snapshots = on_sim("SnapshotUnreliableRecoverConcurrentPartition2C");
     assert!(snapshots > 0, "nobody was away for long enough");
+}
+
+#[test]
+fn threads_snapshot_unreliable_recover_concurrent_partition_2c() {
+    test("SnapshotUnreliableRecoverConcurrentPartition2C").on_threads(1);
 }
 
 /// S13: everything is still there after a snapshot, and after all stores have lost their power.

@@ -390,8 +390,8 @@ impl<'a> Records<'a> {
         }
         if !recycled {
             let unread = self.segment.get(self.offset..).unwrap_or_default();
-            let written = unread.iter().rposition(|&byte| byte != 0);
-            rest.end = rest.end.max(written.map_or(0, |last| self.offset + last + 1));
+            let written = written_len(unread);
+            rest.end = rest.end.max(if written > 0 { self.offset + written } else { 0 });
         }
         rest
     }
@@ -406,10 +406,25 @@ pub struct Rest {
     pub damaged: bool,
 }
 
+/// Where from `from` on, in steps of 8 bytes, a record may start. Most of what is looked at is zeros:
+/// a block of words is gone through without a branch, many words at a time.
 fn find_magic(segment: &[u8], from: usize) -> Option<usize> {
-    let words = segment.get(from..)?.chunks_exact(8);
-    let found = words.into_iter().position(|word| u32_at(word, 0) == RECORD_MAGIC)?;
-    Some(from + 8 * found)
+    let (words, _) = segment.get(from..)?.as_chunks::<8>();
+    let is_magic = |word: &[u8; 8]| u64::from_le_bytes(*word) as u32 == RECORD_MAGIC;
+    let (blocks, _) = words.as_chunks::<32>();
+    let has_magic = |block: &[[u8; 8]; 32]| block.iter().fold(false, |has, w| has | is_magic(w));
+    let skipped = 32 * blocks.iter().take_while(|block| !has_magic(block)).count();
+    let found = words[skipped..].iter().position(is_magic)?;
+    Some(from + 8 * (skipped + found))
+}
+
+/// How many bytes there are up to the last one that is not zero.
+fn written_len(bytes: &[u8]) -> usize {
+    let (_, blocks) = bytes.as_rchunks::<256>();
+    let is_zero = |block: &&[u8; 256]| block.iter().fold(0, |any, byte| any | byte) == 0;
+    let zeros = 256 * blocks.iter().rev().take_while(is_zero).count();
+    let written = &bytes[..bytes.len() - zeros];
+    written.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1)
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
@@ -418,4 +433,30 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
     bytes[at..at + 8].iter().rev().fold(0, |n, &byte| n << 8 | u64::from(byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scans_by_blocks_find_what_scans_by_bytes_find() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        for len in (0..1200).step_by(7) {
+            let mut bytes = vec![0; len];
+            for _ in 0..rng.usize(..3) {
+                let Some(at) = (len / 8).checked_sub(1).map(|last| 8 * rng.usize(..=last)) else {
+                    continue;
+                };
+                bytes[at..at + 4].copy_from_slice(&RECORD_MAGIC.to_le_bytes());
+            }
+            let from = 8 * rng.usize(..10);
+            let slowly = (from..len).step_by(8).find(|at| {
+                bytes.get(*at..at + 8).is_some_and(|word| u32_at(word, 0) == RECORD_MAGIC)
+            });
+            assert_eq!(find_magic(&bytes, from), slowly, "{len} bytes from {from} on");
+            let written = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            assert_eq!(written_len(&bytes), written, "{len} bytes");
+        }
+    }
 }

@@ -91,19 +91,20 @@ impl LogView for DirectLog {
             return None;
         }
         let content = self.content.lock();
-        let mut out = vec![0; (range.end - range.start) as usize];
         // What was begun is read from the file, so that a reader sees what really is there.
         let begun = content.begun as u64;
         let in_file = if content.is_sealed { range.end } else { range.end.min(begun) };
+        if in_file == range.end {
+            return self.handle.seen(&range);
+        }
+        let mut out = vec![0; (range.end - range.start) as usize];
         if range.start < in_file {
             let len = (in_file - range.start) as usize;
             self.handle.read_at(range.start, &mut out[..len]).ok()?;
         }
-        if in_file < range.end {
-            let from = range.start.max(in_file);
-            let part = &content.bytes[from as usize..range.end as usize];
-            out[(from - range.start) as usize..].copy_from_slice(part);
-        }
+        let from = range.start.max(in_file);
+        let part = &content.bytes[from as usize..range.end as usize];
+        out[(from - range.start) as usize..].copy_from_slice(part);
         Some(Bytes::from(out))
     }
 

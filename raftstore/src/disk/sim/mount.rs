@@ -1,6 +1,5 @@
 //! A simulated drive as a store uses it, until the next crash.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -10,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 
 use super::direct::DirectLog;
-use super::drive::{ALL, NameChange, is_readable};
+use super::drive::{ALL, Inode, NameChange, is_readable};
 use super::{Operation, SimDisk};
 use crate::disk::{Disk, File, Flush, Lock, LockError, LogFile, LogView, SECTOR_BYTES};
 
@@ -86,9 +85,8 @@ impl Disk for Mounted {
     fn view_log(&self, name: &str) -> io::Result<Arc<dyn LogView>> {
         let state = self.disk.state.lock();
         state.check(self.epoch)?;
-        let inode = &state.inodes[&state.find(name)?];
-        let content = Bytes::copy_from_slice(&inode.cache);
-        Ok(Arc::new(Copied { content, unreadable: inode.unreadable.clone() }))
+        let inode = Arc::clone(&state.inodes[&state.find(name)?]);
+        Ok(Arc::new(View(Arc::new(Seen(inode)))))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -160,6 +158,15 @@ impl Drop for SimLock {
 pub(super) struct Handle {
     pub(super) mounted: Mounted,
     pub(super) inode: u64,
+}
+
+impl Handle {
+    /// Those bytes of the file as they are now; `None` if there are fewer.
+    pub(super) fn seen(&self, range: &Range<u64>) -> Option<Bytes> {
+        let state = self.mounted.disk.state.lock();
+        let inode = state.inodes.get(&self.inode)?;
+        seen(&Arc::new(Seen(Arc::clone(inode))), range)
+    }
 }
 
 impl File for Handle {
@@ -246,13 +253,10 @@ impl LogView for SimLog {
     }
 
     fn bytes(&self, range: Range<u64>) -> Option<Bytes> {
-        let state = self.handle.mounted.disk.state.lock();
         if range.end > LogView::len(self) {
             return None;
         }
-        let inode = state.inodes.get(&self.handle.inode)?;
-        let part = inode.cache.get(range.start as usize..range.end as usize)?;
-        is_readable(&inode.unreadable, &range).then(|| Bytes::copy_from_slice(part))
+        self.handle.seen(&range)
     }
 
     fn is_lent(&self) -> bool {
@@ -260,31 +264,44 @@ impl LogView for SimLog {
     }
 }
 
-/// A file's content as it was when it was opened.
-struct Copied {
-    content: Bytes,
-    unreadable: BTreeSet<usize>,
-}
+/// A file as it was when somebody looked: later writes are made to a copy of it.
+struct Seen(Arc<Inode>);
 
-impl fmt::Debug for Copied {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Copied({} bytes)", self.content.len())
+/// Bytes of it that are lent out.
+struct Lent(Arc<Seen>);
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.0.0.cache
     }
 }
 
-impl LogView for Copied {
+/// Those bytes of the file; `None` if there are fewer, or some cannot be read.
+fn seen(of: &Arc<Seen>, range: &Range<u64>) -> Option<Bytes> {
+    let (start, end) = (range.start as usize, range.end as usize);
+    let is_there = start <= end && end <= of.0.cache.len() && is_readable(&of.0.unreadable, range);
+    is_there.then(|| Bytes::from_owner(Lent(Arc::clone(of))).slice(start..end))
+}
+
+/// A file's content as it was when it was opened.
+struct View(Arc<Seen>);
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("View").field(&self.len()).finish()
+    }
+}
+
+impl LogView for View {
     fn len(&self) -> u64 {
-        self.content.len() as u64
+        self.0.0.cache.len() as u64
     }
 
     fn bytes(&self, range: Range<u64>) -> Option<Bytes> {
-        let (start, end) = (range.start as usize, range.end as usize);
-        let is_there =
-            start <= end && end <= self.content.len() && is_readable(&self.unreadable, &range);
-        is_there.then(|| self.content.slice(start..end))
+        seen(&self.0, &range)
     }
 
     fn is_lent(&self) -> bool {
-        !self.content.is_unique()
+        Arc::strong_count(&self.0) > 1
     }
 }

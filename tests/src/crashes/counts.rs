@@ -53,6 +53,7 @@ const CLASSES: &[(&str, Floor)] = &[
     ("failed: fsync of the directory", Floor::Round(1)),
     ("failed: readdir", Floor::Round(1)),
     ("failed: mprotect", Floor::Round(1)),
+    ("failed: calls of the direct route", Floor::Round(10)),
     ("failed: simulated operations", Floor::Round(20)),
     ("full: simulated operations", Floor::Round(20)),
     ("full: tmpfs", Floor::Once(2)),

@@ -1,5 +1,5 @@
-//! System calls that fail: the k-th of a workload, for all k, once by each route on real files and
-//! once on the simulated disk, where a failed sync also loses pages.
+//! System calls that fail: the k-th of a workload, for all k, on real files by each route and on the
+//! simulated disk, where a failed sync also loses pages.
 //!
 //! What must hold: the failure is an error that names the file, never a panic. Then either the log
 //! takes no more writes (it is *poisoned*), or nothing had happened and the workload goes on to its
@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 
 use raftstore::disk::sim::{Crash, Fate, Fault};
-use raftstore::disk::{Disk, Route, SimDisk};
+use raftstore::disk::{DirDisk, Disk, Route, SimDisk};
 use raftstore::wal::WalError;
 
 use super::counts::Counts;
@@ -38,17 +38,54 @@ fn failures(call: Call) -> (&'static [i32], &'static str) {
     }
 }
 
+/// Over how many rounds the calls of the direct route are divided.
+const DIRECT_ROUNDS: u64 = 4;
+/// How many times as many where they reach a device, whose syncs take long.
+const ON_DEVICE: u64 = 8;
+const DIRECT_CLASS: &str = "failed: calls of the direct route";
+
 /// Fails each call of a workload, one at a time.
 ///
 /// # Errors
 /// With the first failure that was not dealt with as it must be.
 pub(super) fn attack(seed: u64, counts: &mut Counts) -> Result<(), String> {
     let route = if seed.is_multiple_of(2) { Route::Written } else { Route::Mapped };
+    attack_by(route, seed, &|_| true, counts)?;
+    match direct_rounds()? {
+        None => counts.excuse(DIRECT_CLASS, "no temporary directory has direct writes".to_owned()),
+        // The rounds that share a workload follow each other.
+        Some(rounds) => {
+            let is_ours = |number| number % rounds == seed % rounds;
+            attack_by(Route::Direct, seed / rounds, &is_ours, counts)?;
+        }
+    }
+    simulated(seed, counts)
+}
+
+/// Over how many rounds the direct route is divided here; `None` if there is none.
+fn direct_rounds() -> Result<Option<u64>, String> {
+    let has_direct = |dir: io::Result<tempfile::TempDir>| {
+        dir.and_then(|dir| Ok(DirDisk::open(dir.path(), Route::Direct)?.route() == Route::Direct))
+            .map_err(|error| format!("the temporary directory: {error}"))
+    };
+    if has_direct(scratch())? {
+        return Ok(Some(DIRECT_ROUNDS));
+    }
+    Ok(has_direct(tempfile::tempdir())?.then_some(DIRECT_ROUNDS * ON_DEVICE))
+}
+
+fn attack_by(
+    route: Route,
+    seed: u64,
+    is_ours: &dyn Fn(u64) -> bool,
+    counts: &mut Counts,
+) -> Result<(), String> {
     let (_, calls) = real(seed, route, None)?;
-    for (number, call) in (0u64..).zip(calls) {
+    for (number, call) in (0u64..).zip(calls).filter(|(number, _)| is_ours(*number)) {
         let (codes, class) = failures(call);
         for &code in codes {
             counts.add(class, 1);
+            counts.add(DIRECT_CLASS, u64::from(route == Route::Direct));
             let failing = Failing { number, code };
             let at =
                 |what| format!("{route:?}, call {number} ({call:?}) fails with {code}: {what}");
@@ -60,14 +97,19 @@ pub(super) fn attack(seed: u64, counts: &mut Counts) -> Result<(), String> {
             }
         }
     }
-    simulated(seed, counts)
+    Ok(())
 }
 
 /// Plays a workload on real files, of which a call may fail. Whether one did, and all calls.
 fn real(seed: u64, route: Route, failing: Option<Failing>) -> Result<(bool, Vec<Call>), String> {
     let disk = |error: io::Error| format!("the temporary directory: {error}");
-    let dir = scratch().map_err(disk)?;
-    let seam = Seam::new(dir.path(), route, seed).map_err(disk)?;
+    let mut dir = scratch().map_err(disk)?;
+    let mut seam = Seam::new(dir.path(), route, seed).map_err(disk)?;
+    if seam.route() != route {
+        // Some file systems in memory have no writes past the cache.
+        dir = tempfile::tempdir().map_err(disk)?;
+        seam = Seam::new(dir.path(), route, seed).map_err(disk)?;
+    }
     seam.fail(failing);
     let reopen = || Arc::new(seam.clone()) as Arc<dyn Disk>;
     let played = play(&workload(seed), &reopen)?;

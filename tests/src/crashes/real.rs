@@ -47,7 +47,7 @@ fn attack_by(
     counts: &mut Counts,
 ) -> Result<(), String> {
     let disk = |error: io::Error| format!("the temporary directory: {error}");
-    // File systems in memory have no writes past the cache.
+    // In memory nothing is really past the cache, so this takes a device.
     let dir = if route == Route::Direct { tempfile::tempdir() } else { scratch() };
     let dir = dir.map_err(disk)?;
     let seam = Seam::new(dir.path(), route, seed).map_err(disk)?;

@@ -7,11 +7,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use raftstore::disk::{DirDisk, Disk, File, Flush, Lock, LockError, LogFile, LogView, Route};
+use raftstore::disk::{
+    DirDisk, Disk, File, Flush, Lock, LockError, LogFile, LogView, Route, SECTOR_BYTES,
+};
 
 /// A directory for real files: in memory where the system has such a place, because what is asked
 /// here is what a program writes where, and a device would only make thousands of syncs slow.
@@ -31,7 +34,7 @@ pub(super) enum Call {
     Mmap,
     /// Making a log file of some length.
     Fallocate,
-    /// Writing.
+    /// Writing; by the direct route also what makes it durable.
     Write,
     /// Syncing a file.
     Fdatasync,
@@ -150,13 +153,24 @@ impl Seam {
         Ok(Moment { files, synced_names, pending })
     }
 
-    /// Before a call: whether it is to fail, and how much of it is done nevertheless, in 256ths.
-    fn begin(&self, call: Call) -> io::Result<Result<(), (u8, io::Error)>> {
+    fn is_direct(&self) -> bool {
+        self.route() == Route::Direct
+    }
+
+    /// If moments are kept, keeps this one.
+    fn keep(&self) -> io::Result<()> {
         let mut state = self.state.lock();
         if state.moments.is_some() {
             let moment = self.moment(&state)?;
             state.moments.get_or_insert_default().push(moment);
         }
+        Ok(())
+    }
+
+    /// Before a call: whether it is to fail, and how much of it is done nevertheless, in 256ths.
+    fn begin(&self, call: Call) -> io::Result<Result<(), (u8, io::Error)>> {
+        self.keep()?;
+        let mut state = self.state.lock();
         let number = state.calls.len() as u64;
         state.calls.push(call);
         let share = state.rng.get_or_insert_with(|| fastrand::Rng::with_seed(0)).u8(..);
@@ -173,16 +187,20 @@ impl Seam {
 
     fn wrap(&self, name: &str, file: Box<dyn LogFile>) -> Box<dyn LogFile> {
         let id = self.state.lock().names.get(name).copied().unwrap_or(u64::MAX);
-        Box::new(Log { seam: self.clone(), id, file })
+        Box::new(Log { seam: self.clone(), id, file, at: 0, gathered: Vec::new() })
+    }
+
+    /// The name a file has now.
+    fn name_of(&self, id: u64) -> Option<String> {
+        let state = self.state.lock();
+        state.names.iter().find(|(_, file)| **file == id).map(|(name, _)| name.clone())
     }
 
     /// A file was synced: what it has now stays.
     fn synced(&self, id: u64) -> io::Result<()> {
-        let mut state = self.state.lock();
-        let name = state.names.iter().find(|(_, file)| **file == id).map(|(name, _)| name.clone());
-        let Some(name) = name else { return Ok(()) };
+        let Some(name) = self.name_of(id) else { return Ok(()) };
         let content = self.read(&name)?;
-        state.synced.insert(id, content);
+        self.state.lock().synced.insert(id, content);
         Ok(())
     }
 
@@ -301,6 +319,9 @@ struct Log {
     seam: Seam,
     id: u64,
     file: Box<dyn LogFile>,
+    /// By the direct route: what was appended since the last flush, and where it goes.
+    at: u64,
+    gathered: Vec<u8>,
 }
 
 impl LogFile for Log {
@@ -309,18 +330,26 @@ impl LogFile for Log {
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.seam.is_direct() {
+            // It stays in memory for now: no call that could fail.
+            self.gathered.extend_from_slice(bytes);
+            return self.file.append(bytes);
+        }
         let Err((share, error)) = self.seam.begin(Call::Write)? else {
             return self.file.append(bytes);
         };
-        // Whole blocks, where nothing else can be written.
-        let block = self.seam.disk.block_bytes() as usize;
-        let part = bytes.len() * usize::from(share) / 256 / block * block;
-        self.file.append(&bytes[..part])?;
+        self.file.append(&bytes[..bytes.len() * usize::from(share) / 256])?;
         Err(error)
     }
 
     fn flush(&mut self) -> Box<dyn Flush> {
-        Box::new(LogFlush { seam: self.seam.clone(), id: self.id, flush: self.file.flush() })
+        let (at, bytes) = (self.at, std::mem::take(&mut self.gathered));
+        self.at += bytes.len() as u64;
+        let (seam, id, flush) = (self.seam.clone(), self.id, self.file.flush());
+        if seam.is_direct() {
+            return Box::new(DirectFlush { seam, id, flush, at, bytes });
+        }
+        Box::new(LogFlush { seam, id, flush })
     }
 
     fn seal(&mut self) -> io::Result<()> {
@@ -351,6 +380,36 @@ impl Flush for LogFlush {
             return Err(error);
         }
         self.flush.run()?;
+        self.seam.synced(self.id)
+    }
+}
+
+/// A write past the cache that is durable when it returns.
+#[derive(Debug)]
+struct DirectFlush {
+    seam: Seam,
+    id: u64,
+    flush: Box<dyn Flush>,
+    at: u64,
+    bytes: Vec<u8>,
+}
+
+impl Flush for DirectFlush {
+    fn run(&self) -> io::Result<()> {
+        if let Err((share, error)) = self.seam.begin(Call::Write)? {
+            // Some of its sectors are there, in a fourth of all cases all of them.
+            let sectors = self.bytes.len() / SECTOR_BYTES;
+            let kept = (sectors * usize::from(share) / 192).min(sectors) * SECTOR_BYTES;
+            if let Some(name) = self.seam.name_of(self.id) {
+                let file =
+                    std::fs::OpenOptions::new().write(true).open(self.seam.path.join(name))?;
+                file.write_all_at(&self.bytes[..kept], self.at)?;
+            }
+            return Err(error);
+        }
+        self.flush.run()?;
+        // Inside of the write: of what it changed, any part.
+        self.seam.keep()?;
         self.seam.synced(self.id)
     }
 }

@@ -60,6 +60,12 @@ struct Mutant {
     number: usize,
     name: String,
     by: Judge,
+    changes: Vec<Change>,
+}
+
+/// A text, and what takes its place.
+#[derive(Debug, Default)]
+struct Change {
     file: String,
     find: String,
     replace: String,
@@ -152,9 +158,21 @@ fn parse(text: &str, number: &mut usize) -> Result<Vec<Mutant>, String> {
         match (key, value) {
             ("by", "sim") => mutant.by = Judge::Sim,
             ("by", "crashes") => mutant.by = Judge::Crashes,
-            ("file", _) => mutant.file = value.to_owned(),
-            ("-", _) => mutant.find = value.to_owned(),
-            ("+", _) => mutant.replace = value.to_owned(),
+            ("file", _) => {
+                mutant.changes.push(Change { file: value.to_owned(), ..Change::default() });
+            }
+            ("-", _) => match mutant.changes.last_mut() {
+                Some(change) if change.find.is_empty() => change.find = value.to_owned(),
+                Some(Change { file, .. }) => {
+                    let (file, find) = (file.clone(), value.to_owned());
+                    mutant.changes.push(Change { file, find, replace: String::new() });
+                }
+                None => return Err(format!("{line:?} is of no file")),
+            },
+            ("+", _) => match mutant.changes.last_mut() {
+                Some(change) => change.replace = value.to_owned(),
+                None => return Err(format!("{line:?} takes nothing's place")),
+            },
             ("says" | "seeds" | "images", _) => {}
             _ => return Err(format!("{line:?} is no part of a bug")),
         }
@@ -185,18 +203,19 @@ fn plant<'a>(
     for part in ["raft", "raftstore", "kv", "benches", "tests", "Cargo.toml", "Cargo.lock"] {
         copy(&from.join(part), &to.join(part))?;
     }
-    for mutant in mutants {
-        let path = to.join(&mutant.file);
-        let Mutant { number, name, find, replace, .. } = mutant;
-        let text = read(&path)?;
-        if !text.contains(find) {
-            return Err(format!("{name}: {find:?} is not in {}", mutant.file));
+    for Mutant { number, name, changes, .. } in mutants {
+        for Change { file, find, replace } in changes {
+            let path = to.join(file);
+            let text = read(&path)?;
+            if !text.contains(find) {
+                return Err(format!("{name}: {find:?} is not in {file}"));
+            }
+            let planted = match find.ends_with(';') {
+                true => format!("if crate::mutant({number}) {{ {replace} }} else {{ {find} }}"),
+                false => format!("(if crate::mutant({number}) {{ {replace} }} else {{ {find} }})"),
+            };
+            write(&path, &text.replace(find, &planted))?;
         }
-        let planted = match find.ends_with(';') {
-            true => format!("if crate::mutant({number}) {{ {replace} }} else {{ {find} }}"),
-            false => format!("(if crate::mutant({number}) {{ {replace} }} else {{ {find} }})"),
-        };
-        write(&path, &text.replace(find, &planted))?;
     }
     for root in ["kv/src/lib.rs", "raftstore/src/lib.rs"] {
         // (What is put into a text's place is in brackets, wherever it is.)
@@ -301,7 +320,7 @@ fn by_crashes(output: &Output) -> Result<Option<(u64, String)>, String> {
     let images = says["images"].as_u64().ok_or("crashes counts no images")?;
     Ok(says["found"][0].as_str().map(|what| {
         // The end of a long line says what is wrong; before it comes where.
-        let what = what.split("; again: ").next().unwrap_or(what);
+        let what = what.split("; again: ").next().unwrap_or(what).trim_start_matches("seed 0: ");
         let what = what.rsplit_once("]: ").map_or(what, |(_, what)| what);
         (images, what.to_owned())
     }))

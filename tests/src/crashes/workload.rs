@@ -91,7 +91,8 @@ fn step(region: u64, model: &Model, how: (Sizes, u8), rng: &mut fastrand::Rng) -
     match rng.u8(..24) {
         0 => step = Step { region, remove: true, ..Step::default() },
         1 => {
-            let at = LogId::new(term, last.index + 5);
+            // A snapshot that ends within the log, or beyond it.
+            let at = LogId::new(term, rng.u64(compacted + 1..=last.index.max(compacted) + 5));
             let entries = filled(term, at.index + 1, 1, bytes);
             step = Step { region, reset: Some(at), entries, ..Step::default() };
         }

@@ -209,6 +209,7 @@ fn listen_from(first: u16, k: u16) -> Result<TcpListener, RunError> {
 }
 
 fn watch_signals() -> Result<(Sender<Event>, Receiver<Event>), RunError> {
+    raftstore::disk::tell_bus_errors()?;
     let (events, ended) = crossbeam_channel::unbounded();
     let stop = events.clone();
     // There is nobody to stop when the receiver is gone.

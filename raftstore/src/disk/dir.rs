@@ -45,7 +45,32 @@ impl Route {
     /// The one that benches have decided for: with one sync at a time as fast as any, and with
     /// several far ahead.
     pub const DEFAULT: Route = Route::Direct;
+
+    /// The route to take where this one is asked for on a file system of that kind, and what is weak
+    /// there.
+    ///
+    /// Where writing a block again takes a new one, neither `fallocate` nor writing zeros ahead
+    /// keeps a full disk from showing in the middle of a segment. By a write that is an error, which
+    /// stops the store; by a store through the map it would be a bus error.
+    fn on(self, file_system: u32) -> (Route, Option<&'static str>) {
+        let is_in = |kinds: &[u32]| kinds.contains(&file_system);
+        let weakness = if is_in(&COPY_ON_WRITE) {
+            "a copy-on-write file system takes new blocks for segments made ahead of use, \
+             so a full disk stops the store instead of refusing writes for a while"
+        } else if is_in(&REMOTE) {
+            "what a sync on a network file system promises, its server decides"
+        } else {
+            return (self, None);
+        };
+        (if self == Route::Mapped { Route::Written } else { self }, Some(weakness))
+    }
 }
+
+/// Btrfs, ZFS, Bcachefs, NILFS; by the numbers of `statfs(2)`.
+const COPY_ON_WRITE: [u32; 4] = [0x9123_683e, 0x2fc1_2fc1, 0xca45_1a4e, 0x3434];
+/// NFS, SMB (three versions), Ceph, 9P, AFS.
+const REMOTE: [u32; 7] =
+    [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x00c3_6400, 0x0102_1997, 0x5346_414f];
 
 impl Default for Route {
     fn default() -> Route {
@@ -62,7 +87,8 @@ pub struct DirDisk {
 }
 
 impl DirDisk {
-    /// Uses the directory at `path`, which is made if it is missing.
+    /// Uses the directory at `path`, which is made if it is missing. Warns of file systems on which
+    /// a log is weaker, and takes [`Route::Written`] for [`Route::Mapped`] there.
     ///
     /// # Errors
     /// If it cannot be made.
@@ -73,6 +99,11 @@ impl DirDisk {
             if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
                 fs::File::open(parent)?.sync_all()?;
             }
+        }
+        let kind = mapping::file_system(&fs::File::open(&path)?)?;
+        let (route, weakness) = route.on(kind);
+        if let Some(weakness) = weakness {
+            log::warn!("{}: {weakness}", path.display());
         }
         let mut disk = DirDisk { path, route, block_bytes: 1 };
         if route == Route::Direct {
@@ -275,5 +306,35 @@ impl File for fs::File {
 
     fn sync(&self) -> io::Result<()> {
         self.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Stores through a map are never made where a full disk could only answer with a signal
+    /// (museum W16).
+    #[test]
+    fn w16_no_stores_through_maps_of_copy_on_write_files() {
+        let (ext4, btrfs, nfs) = (0xef53, 0x9123_683e, 0x6969);
+        for route in [Route::Written, Route::Mapped, Route::Direct] {
+            assert_eq!(route.on(ext4), (route, None));
+            let instead = if route == Route::Mapped { Route::Written } else { route };
+            for kind in [btrfs, nfs] {
+                let (taken, weakness) = route.on(kind);
+                assert!(taken == instead && weakness.is_some(), "{route:?} on {kind:#x}");
+            }
+        }
+    }
+
+    /// The number is really that of the file system.
+    #[test]
+    fn a_memory_file_system_is_told_by_its_number() {
+        let Ok(dir) = fs::File::open("/dev/shm") else { return };
+        let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+        if mounts.lines().any(|line| line.contains(" /dev/shm tmpfs ")) {
+            assert_eq!(mapping::file_system(&dir).expect("it is open"), 0x0102_1994);
+        }
     }
 }

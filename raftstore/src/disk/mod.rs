@@ -240,6 +240,17 @@ pub trait LogView: Send + Sync + fmt::Debug {
     fn is_lent(&self) -> bool;
 }
 
+/// From now on this process says, before it ends by a bus error, which byte of which file it could
+/// not read. That happens if somebody cuts a log file short while it is mapped, or if the device
+/// fails; no program can go on then (museum W18). To be called once, by a program that has no
+/// handler of its own for SIGBUS.
+///
+/// # Errors
+/// If the operating system takes no handler.
+pub fn tell_bus_errors() -> io::Result<()> {
+    crate::wal::mapping::tell_bus_errors()
+}
+
 /// Whether an error says that there is no room.
 #[must_use]
 pub fn is_full(error: &io::Error) -> bool {

@@ -131,7 +131,7 @@ fn what_is_not_a_whole_block_is_refused() {
 }
 
 /// The whole of what a full disk does, on a file system that is really full, needs root; here the
-/// simulated one, and that nothing is left behind.
+/// simulated one, and that nothing is left behind (museum W16).
 #[test]
 fn w16_a_log_file_without_room_is_not_made() {
     let drive = SimDisk::new(1);
@@ -146,6 +146,7 @@ fn w16_a_log_file_without_room_is_not_made() {
     assert_eq!(drive.used(), 8_192);
 }
 
+/// One store at a time (museum W18).
 #[test]
 fn w18_a_directory_has_one_user() {
     for (_, disk) in disks() {
@@ -214,7 +215,7 @@ fn each_image(drive: &SimDisk, run: impl Fn(&dyn Disk), check: impl Fn(&SimDisk)
     count
 }
 
-/// A small file is replaced wholly or not at all, whatever is lost.
+/// A small file is replaced wholly or not at all, whatever is lost (museum P5).
 #[test]
 fn p5_a_small_file_is_old_or_new_never_neither() {
     let drive = SimDisk::new(1);
@@ -229,7 +230,7 @@ fn p5_a_small_file_is_old_or_new_never_neither() {
     assert_eq!(drive.content("f").as_deref(), Some(&b"newer"[..]), "durable on return");
 }
 
-/// The first start is cut off anywhere: the next one begins again, or goes on.
+/// The first start is cut off anywhere: the next one begins again, or goes on (museum W25).
 #[test]
 fn w25_a_crash_at_the_first_start_is_started_over() {
     let drive = SimDisk::new(1);

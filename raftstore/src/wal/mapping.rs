@@ -1,4 +1,4 @@
-//! Log files in memory: the only unsafe code of the workspace.
+//! Log files in memory: with `mapping/system.rs` the only unsafe code of the workspace.
 //!
 //! A file is written front to back by one owner of a [`Map`], and read through one [`Mapping`].
 //! `fixed` divides it: the bytes before are never written again and may be lent out, the bytes
@@ -10,7 +10,6 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -19,15 +18,9 @@ use memmap2::{MmapOptions, MmapRaw};
 
 use crate::disk::LogView;
 
-/// Reserves blocks for `len` bytes, so that writing them, by whatever route, can't lack space.
-pub(crate) fn allocate(file: &File, len: u64) -> io::Result<()> {
-    let len = libc::off_t::try_from(len).map_err(io::Error::other)?;
-    // SAFETY: the descriptor is open for as long as `file` is borrowed; no memory is passed.
-    match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, len) } {
-        0 => Ok(()),
-        code => Err(io::Error::from_raw_os_error(code)),
-    }
-}
+mod system;
+
+pub(crate) use system::{allocate, file_system, tell_bus_errors};
 
 /// A file's bytes in memory, of which those before `fixed` never change.
 #[derive(Debug)]

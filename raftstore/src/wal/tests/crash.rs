@@ -91,7 +91,7 @@ fn crashes_of_random_workloads() {
 }
 
 /// Four batches on their way at a time, landing in every order, each order cut off anywhere: a
-/// batch counts only with all before it, and a gap is a torn tail, never damage.
+/// batch counts only with all before it, and a gap is a torn tail, never damage (museum W3).
 #[test]
 fn w3_batches_on_their_way_land_in_any_order() {
     let mut all = Counts::default();

@@ -115,7 +115,8 @@ fn w4_every_flipped_bit_of_a_closed_log_is_noticed() {
     assert!(refused > 60_000, "{refused}");
 }
 
-/// Without the mark, the last batch alone may pass for torn: no record says that it was synced.
+/// Without the mark, the last batch alone may pass for torn: no record says that it was synced
+/// (museum W4).
 #[test]
 fn w4_a_crash_leaves_only_the_last_batch_in_doubt() {
     let log = log(7, false);
@@ -213,7 +214,7 @@ fn w21_a_record_counts_only_where_it_was_written() {
 
 /// Two lives of one disk that part, with records of equal sizes: same segments, salts, offsets and
 /// numbers. What one wrote is no part of the other, because a record continues exactly the ones
-/// before it, and a segment exactly the one before.
+/// before it, and a segment exactly the one before (museum W21).
 #[test]
 fn w21_a_record_counts_only_after_those_it_was_written_after() {
     let disk = SimDisk::new(1);
@@ -277,6 +278,7 @@ fn w23_names_and_lengths_are_only_hints() {
     assert!(open(disk.mount()).is_ok());
 }
 
+/// Not by its name, by what it says itself (museum W23).
 #[test]
 fn w23_segments_of_others_and_of_other_versions_are_refused_by_name() {
     let log = log(2, true);

@@ -97,7 +97,7 @@ fn w10_each_operation_fails_once() {
 }
 
 /// One of several writes on their way fails: those before it count, those after it never do, not
-/// even if they land (rule 17).
+/// even if they land (museum W10; rule 17).
 #[test]
 fn w10_a_failed_write_stops_those_behind_it() {
     for failing in 0..4 {
@@ -158,7 +158,8 @@ fn a_forgotten_sync_is_not_lost() {
     }
 }
 
-/// A sync fails; the kernel takes the pages for clean; the next start reads them all the same.
+/// A sync fails; the kernel takes the pages for clean; the next start reads them all the same
+/// (museum W10).
 #[test]
 fn w10_a_tail_whose_sync_failed_is_written_again() {
     for seed in 0..20 {
@@ -209,7 +210,7 @@ fn w16_a_full_disk_is_an_error_and_passes() {
     model.check(&wal, &recovered);
 }
 
-/// In the middle of a batch of several records: the part that was written is void.
+/// In the middle of a batch of several records: the part that was written is void (museum W11).
 #[test]
 fn w11_a_batch_that_ran_out_of_room_leaves_nothing() {
     let disk = SimDisk::new(1);

@@ -39,7 +39,7 @@ fn last(recovered: &Recovered, region: u64) -> (LogId, u64) {
 }
 
 /// Exactly the log of etcd-io/etcd#22442: an overwrite at or below the snapshot takes the old
-/// suffix with it, even though none of its own entries are needed.
+/// suffix with it, even though none of its own entries are needed (museum W1).
 #[test]
 fn w1_an_overwrite_below_the_snapshot_still_truncates() {
     for how in ["compact", "reset"] {
@@ -61,7 +61,7 @@ fn w1_an_overwrite_below_the_snapshot_still_truncates() {
     }
 }
 
-/// A snapshot from a leader, in front of it a stale tail that reaches beyond.
+/// A snapshot from a leader, in front of it a stale tail that reaches beyond (museum W1).
 #[test]
 fn w1_a_snapshot_takes_a_longer_stale_tail_away() {
     let (disk, mut wal) = new(1);
@@ -81,7 +81,7 @@ fn w1_a_snapshot_takes_a_longer_stale_tail_away() {
 }
 
 /// A and B are written and not synced; the crash keeps B and loses A; something as long as A is
-/// written in its place. B must not come back behind it.
+/// written in its place. B must not come back behind it (museum W2).
 #[test]
 fn w2_a_record_behind_a_torn_one_never_comes_back() {
     let (disk, mut wal) = new(1);
@@ -109,7 +109,8 @@ fn w2_a_record_behind_a_torn_one_never_comes_back() {
     }
 }
 
-/// Appended, not synced; the process dies; recovered, so it may be promised; the power fails.
+/// Appended, not synced; the process dies; recovered, so it may be promised; the power fails
+/// (museum P13).
 #[test]
 fn p13_what_was_recovered_from_the_page_cache_is_durable() {
     let (disk, mut wal) = new(1);
@@ -122,7 +123,8 @@ fn p13_what_was_recovered_from_the_page_cache_is_durable() {
     assert_eq!(last(&recovered, 1).1, 6, "it was promised");
 }
 
-/// The same in a segment too full to be replaced, and with the very first records of a segment.
+/// The same in a segment too full to be replaced, and with the very first records of a segment
+/// (museum P13).
 #[test]
 fn p13_holds_wherever_the_tail_is() {
     for full in 0..9 {
@@ -157,7 +159,7 @@ fn restarts_do_not_pile_up_segments() {
 }
 
 /// Segments used three times over, with records of equal sizes: nothing of an earlier life is
-/// taken for this one's.
+/// taken for this one's (museum W7).
 #[test]
 fn w7_recycled_segments_have_no_foreign_records() {
     let mut deeds = Vec::new();
@@ -176,7 +178,7 @@ fn w7_recycled_segments_have_no_foreign_records() {
     assert!(counts.torn > 300, "{counts:?}");
 }
 
-/// A crash that lost nothing written reports nothing torn, in a recycled segment too.
+/// A crash that lost nothing written reports nothing torn, in a recycled segment too (museum W7).
 #[test]
 fn w7_stale_bytes_of_another_life_are_not_reported_as_torn() {
     let (disk, mut wal) = new(1);
@@ -224,7 +226,7 @@ fn w13_an_idle_group_neither_loses_its_log_nor_pins_it() {
     model.check(&wal, &recovered);
 }
 
-/// Every segment has a salt of its own, also when it takes another's place and number.
+/// Every segment has a salt of its own, also when it takes another's place and number (museum W7).
 #[test]
 fn w7_no_two_segments_have_one_salt() {
     let (disk, mut wal) = new(1);
@@ -245,7 +247,7 @@ fn w7_no_two_segments_have_one_salt() {
     assert!(count > 8, "{count}");
 }
 
-/// A batch of several records whose end was lost is torn, from its beginning on.
+/// A batch of several records whose end was lost is torn, from its beginning on (museum W12).
 #[test]
 fn w12_a_batch_without_its_end_is_reported_as_torn() {
     let (disk, mut wal) = new(1);
@@ -265,7 +267,8 @@ fn w12_a_batch_without_its_end_is_reported_as_torn() {
 }
 
 /// Entries of which a segment holds one, and half of it stays unused: moving them does not help,
-/// and is not tried for ever. The same with many groups that have nothing but a hard state.
+/// and is not tried for ever. The same with many groups that have nothing but a hard state
+/// (museum W13).
 #[test]
 fn w13_collecting_comes_to_an_end() {
     let (_disk, mut wal) = new(1);
@@ -295,7 +298,7 @@ fn w13_collecting_comes_to_an_end() {
     assert!(stats.file_bytes <= 2 * stats.live_bytes + 3 * SEGMENT_BYTES, "{stats:?}");
 }
 
-/// The torn tail is named: which file, where, how much.
+/// The torn tail is named: which file, where, how much (museum W3).
 #[test]
 fn w3_a_torn_tail_is_reported_by_place() {
     let (disk, mut wal) = new(1);
@@ -313,6 +316,7 @@ fn w3_a_torn_tail_is_reported_by_place() {
     assert_eq!(wal.stats().torn_bytes, 3088);
 }
 
+/// At each of its operations, three deep (museum W20).
 #[test]
 fn w20_crashes_during_recovery_from_a_crash() {
     let mut deeds = Vec::new();

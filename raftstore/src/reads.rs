@@ -1,8 +1,8 @@
 //! Reads that wait for their index (§8, T§6.4).
 //!
-//! Reads that arrive together share one *round*: one question to the leader, one index. A few
-//! rounds may be on their way; reads that come while that many are wait for the next one, so that
-//! a thousand readers cost a few heartbeats and not a thousand.
+//! Reads that arrive together share one *round*: one question to the leader, one index. One round
+//! is on its way, or a few if so configured; reads that come meanwhile wait for the next one, so
+//! that a thousand readers cost a few heartbeats and not a thousand.
 //!
 //! ```text
 //! push ─► waiting ─► round 7 ── ask ─► leader ── (index, mark 7) ─► confirmed ─► applier

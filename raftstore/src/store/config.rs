@@ -33,8 +33,8 @@ pub struct StoreConfig {
     /// Ticks until an unanswered read is refused with [`Refusal::Timeout`](crate::Refusal::Timeout); longer than an
     /// election, or reads fail whenever a leader does.
     pub read_deadline_ticks: u32,
-    /// Read rounds of one group on their way at a time. More lower the latency of reads under
-    /// load and cost a heartbeat round each.
+    /// Read rounds of one group on their way at a time. With one, all reads that come while it is
+    /// on its way share the next; more save them the wait, and cost a heartbeat round each.
     pub read_rounds_max: usize,
     /// Entries that every member has applied or at least stored, after which a leader proposes to
     /// compact the log. Fewer take less disk, and a command each time.
@@ -67,7 +67,7 @@ impl StoreConfig {
             read_mode: raft::ReadMode::Safe,
             read_retry_ticks: 4,
             read_deadline_ticks: 40,
-            read_rounds_max: 4,
+            read_rounds_max: 1,
             compact_entries: 16_384,
             log_gc_count_limit: 128_000,
             log_gc_bytes_limit: 256 << 20,

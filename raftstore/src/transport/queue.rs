@@ -146,6 +146,12 @@ impl<T> Queue<T> {
         state.weights = [0; LANES];
     }
 
+    /// Whether it takes items and has none.
+    pub(crate) fn is_idle(&self) -> bool {
+        let state = self.state.lock();
+        state.items.is_empty() && !state.is_closed
+    }
+
     /// Whether nothing is queued.
     pub(crate) fn is_empty(&self) -> bool {
         self.state.lock().items.is_empty()

@@ -1,4 +1,8 @@
 //! The connection to one other store: a queue and the thread that empties it.
+//!
+//! A small packet that nothing is before is written by whoever sends it, as far as the socket takes
+//! it at once: to wake the thread would cost more, and come later. The lock on the [`Pipe`] keeps the
+//! order: the thread has it from before it takes packets off the queue until they are written.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
@@ -6,8 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use parking_lot::Mutex;
+use rustix::net::SendFlags;
 
 use super::TcpConfig;
 use crate::codec::frame::{self, FRAME_HEADER_BYTES, Frame, HELLO_BYTES_MAX, Hello};
@@ -17,6 +22,9 @@ use crate::transport::{Packet, Receiver, SendError};
 
 /// Bytes gathered before they are written.
 const WRITE_BYTES: usize = 256 << 10;
+
+/// Larger packets are left to the thread: to encode them takes longer than to wake it.
+const AT_ONCE_BYTES_MAX: usize = 4 << 10;
 
 /// A connection to one store, made again whenever it breaks.
 pub(super) struct Link {
@@ -28,13 +36,22 @@ pub(super) struct Link {
     is_down: AtomicBool,
     /// The connection, to be shut down from another thread; `None` as soon as that is done.
     stream: Mutex<Option<TcpStream>>,
+    /// The connection, to be written to.
+    pipe: Mutex<Option<Pipe>>,
+}
+
+/// A connection, in the hands of whoever writes.
+struct Pipe {
+    stream: TcpStream,
+    /// Encoded and not written yet; before anything else.
+    out: BytesMut,
 }
 
 impl Link {
     pub(super) fn new(config: Arc<TcpConfig>, to: StoreId, address: String) -> Link {
         let queue = Queue::new([config.queue_bytes_max, 0]);
-        let (is_down, stream) = (AtomicBool::new(false), Mutex::new(None));
-        Link { config, to, address, queue, is_down, stream }
+        let (stream, pipe) = (Mutex::new(None), Mutex::new(None));
+        Link { config, to, address, queue, is_down: AtomicBool::new(false), stream, pipe }
     }
 
     pub(super) fn send(&self, packet: Packet) -> Result<(), SendError> {
@@ -42,10 +59,30 @@ impl Link {
             return Err(SendError::Unreachable);
         }
         let weight = packet.size_hint();
-        self.queue.offer(packet, 0, weight).map_err(|refused| match refused {
-            Refused::Full(_) => SendError::Full,
-            Refused::Closed(_) => SendError::Unreachable,
+        let packet = match weight {
+            0..=AT_ONCE_BYTES_MAX => self.send_at_once(packet),
+            _ => Some(packet),
+        };
+        packet.map_or(Ok(()), |packet| self.queue.offer(packet, 0, weight)).map_err(|refused| {
+            match refused {
+                Refused::Full(_) => SendError::Full,
+                Refused::Closed(_) => SendError::Unreachable,
+            }
         })
+    }
+
+    /// Writes a packet without waiting for anything; gives it back if it has to be queued.
+    fn send_at_once(&self, packet: Packet) -> Option<Packet> {
+        let Some(mut pipe) = self.pipe.try_lock() else { return Some(packet) };
+        let is_free = |pipe: &&mut Pipe| pipe.out.is_empty() && self.queue.is_idle();
+        let Some(pipe) = pipe.as_mut().filter(is_free) else { return Some(packet) };
+        encode(packet, &mut pipe.out);
+        if !pipe.write_some() {
+            // The rest is for the thread to write, and an error for it to find. If nothing is
+            // taken on any more, it looks before it ends.
+            let _ = self.queue.push(Packet::Raft(Vec::new()));
+        }
+        None
     }
 
     /// Takes nothing on any more. What is queued is still sent.
@@ -131,23 +168,51 @@ impl Link {
     }
 
     /// Sends until the connection breaks (an error) or the link is stopped.
-    fn serve(&self, mut stream: TcpStream) -> Result<(), Broken> {
-        let (mut packets, mut out) = (Vec::new(), BytesMut::with_capacity(WRITE_BYTES));
-        loop {
-            if self.queue.take(&mut packets, None) == Woken::Closed {
-                return Ok(());
-            }
-            if self.is_down.load(Ordering::Relaxed) {
-                return Err(Broken);
-            }
-            for packet in packets.drain(..) {
-                encode(packet, &mut out);
-                if out.len() >= WRITE_BYTES {
-                    write_out(&mut stream, &mut out)?;
-                }
-            }
-            write_out(&mut stream, &mut out)?;
+    fn serve(&self, stream: TcpStream) -> Result<(), Broken> {
+        let out = BytesMut::with_capacity(WRITE_BYTES);
+        *self.pipe.lock() = Some(Pipe { stream, out });
+        let mut packets = Vec::new();
+        let mut woken = Woken::Items;
+        let mut outcome = Ok(());
+        while woken == Woken::Items && outcome.is_ok() {
+            woken = self.queue.wait();
+            let mut pipe = self.pipe.lock();
+            self.queue.take_more(&mut packets);
+            outcome = match pipe.as_mut() {
+                Some(pipe) if !self.is_down.load(Ordering::Relaxed) => pipe.write(&mut packets),
+                _ => Err(Broken),
+            };
         }
+        *self.pipe.lock() = None;
+        outcome
+    }
+}
+
+impl Pipe {
+    /// Writes what the socket takes at once; whether that was all.
+    fn write_some(&mut self) -> bool {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        if let Ok(written) = rustix::net::send(&self.stream, &self.out, flags) {
+            self.out.advance(written);
+        }
+        self.out.is_empty()
+    }
+
+    /// Writes all of it, however long the socket takes.
+    fn write(&mut self, packets: &mut Vec<Packet>) -> Result<(), Broken> {
+        for packet in packets.drain(..) {
+            encode(packet, &mut self.out);
+            if self.out.len() >= WRITE_BYTES {
+                self.write_out()?;
+            }
+        }
+        self.write_out()
+    }
+
+    fn write_out(&mut self) -> Result<(), Broken> {
+        self.stream.write_all(&self.out).map_err(|_| Broken)?;
+        self.out.clear();
+        Ok(())
     }
 }
 
@@ -191,12 +256,6 @@ fn encode(packet: Packet, out: &mut BytesMut) {
     }
 }
 
-fn write_out(stream: &mut TcpStream, out: &mut BytesMut) -> Result<(), Broken> {
-    stream.write_all(out).map_err(|_| Broken)?;
-    out.clear();
-    Ok(())
-}
-
 /// The connection broke while it was used.
 #[derive(Debug, PartialEq, Eq)]
 struct Broken;
@@ -232,10 +291,8 @@ mod tests {
 
     use super::*;
 
-    /// Between the end of the handshake and the first packet the other store's connection ends:
-    /// this one is broken, and is not to be taken for one that works.
-    #[test]
-    fn a_connection_in_doubt_before_its_first_packet_is_not_used() {
+    /// A link, the packets of which come out of the stream.
+    fn connected() -> (Link, TcpStream, TcpStream) {
         let (me, other) = (StoreId(1), StoreId(2));
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound").to_string();
@@ -249,13 +306,46 @@ mod tests {
             stream.write_all(&out).expect("connected");
             stream
         });
-        let made = link.connect();
-        let _held = (made.is_ok(), greets.join().expect("no panic"));
-        assert!(made.is_ok(), "the handshake is done");
+        let Ok(made) = link.connect() else { panic!("the handshake fails") };
+        (link, made, greets.join().expect("no panic"))
+    }
+
+    /// Between the end of the handshake and the first packet the other store's connection ends:
+    /// this one is broken, and is not to be taken for one that works.
+    #[test]
+    fn a_connection_in_doubt_before_its_first_packet_is_not_used() {
+        let (link, _made, _held) = connected();
         assert_eq!(link.raise(), Ok(()));
         link.doubt();
         assert_eq!(link.raise(), Err(Broken), "it was broken");
         let packet = Packet::Raft(Vec::new());
         assert_eq!(link.send(packet), Err(SendError::Unreachable));
+    }
+
+    /// More than sockets hold, to a store that reads nothing meanwhile: the sender never waits,
+    /// and packets come in their order, whoever writes them.
+    #[test]
+    fn small_and_large_packets_keep_their_order() {
+        const PACKETS: u64 = 4_000;
+        let (link, made, mut out) = connected();
+        std::thread::scope(|scope| {
+            let sender = scope.spawn(|| link.raise().and_then(|()| link.serve(made)));
+            for id in 0..PACKETS {
+                let len = if id % 7 == 0 { AT_ONCE_BYTES_MAX + 1 } else { AT_ONCE_BYTES_MAX / 2 };
+                let body = Bytes::from(vec![id as u8; len]);
+                assert_eq!(link.send(Packet::Request { id, body }), Ok(()));
+            }
+            link.close();
+            for expected in 0..PACKETS {
+                match read_frame(&mut out, WRITE_BYTES).expect("a frame") {
+                    Frame::Request { id, body } => {
+                        assert_eq!((id, body[0]), (expected, expected as u8));
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert_eq!(sender.join().expect("no panic"), Ok(()));
+        });
+        assert_eq!(link.send(Packet::Raft(Vec::new())), Err(SendError::Unreachable), "closed");
     }
 }

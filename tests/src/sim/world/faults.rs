@@ -89,6 +89,9 @@ impl<S: Subject> World<S> {
         let Some(before) = host.rotten.as_mut().and_then(|rotten| rotten.before.take()) else {
             return false;
         };
+        // What was planned to go wrong with the disk, or limits it, is not so with the mirror.
+        before.heal();
+        before.set_capacity(None);
         (host.disk, host.rotten) = (before, None);
         *self.rot.entry("disk mended").or_default() += 1;
         self.trace.note(self.now, Some(id), Happening::Chaos("its disk is mended".to_owned()));

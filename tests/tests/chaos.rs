@@ -19,7 +19,7 @@ fn seeds() {
     }
     // A generator that is broken finds nothing, and looks like success.
     assert!(operations > 5_000, "only {operations} operations");
-    assert_eq!(kinds.len(), 19, "kinds of faults that were there: {kinds:?}");
+    assert_eq!(kinds.len(), 20, "kinds of faults that were there: {kinds:?}");
     for (kind, count) in kinds {
         assert!(count >= 20, "{kind}: only {count} times");
     }

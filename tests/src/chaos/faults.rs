@@ -33,6 +33,7 @@ enum Kind {
     Silence,
     Rot,
     Flap,
+    Deafen,
 }
 
 /// Whoever makes things go wrong.
@@ -76,7 +77,7 @@ impl Chaos {
         self.injected.clone()
     }
 
-    fn weights(&self) -> [(Kind, u32); 19] {
+    fn weights(&self) -> [(Kind, u32); 20] {
         let f = &self.faults;
         [
             (Kind::Kill, f.kill),
@@ -98,6 +99,7 @@ impl Chaos {
             (Kind::Silence, f.silence),
             (Kind::Rot, f.rot),
             (Kind::Flap, f.flap),
+            (Kind::Deafen, f.deafen),
         ]
     }
 
@@ -164,6 +166,7 @@ impl Chaos {
             Kind::Silence => self.silence(sim, &stores),
             Kind::Rot => self.rot(sim),
             Kind::Flap => self.flap(sim, &stores),
+            Kind::Deafen => deafen(sim, &stores),
         };
         if done {
             *self.injected.entry(name(kind)).or_default() += 1;
@@ -317,6 +320,16 @@ fn isolate(sim: &mut SimCluster, stores: &[StoreId]) -> bool {
     true
 }
 
+/// Whoever leads hears nobody, and everybody hears it: what it proposes is committed by its successor,
+/// and perhaps compacted by the time it hears of that (K2).
+fn deafen(sim: &mut SimCluster, stores: &[StoreId]) -> bool {
+    let Some(leader) = sim.world().leader(RegionId::FIRST) else { return false };
+    let world = sim.world_mut();
+    world.note(format!("{leader:?} hears nobody"));
+    stores.iter().filter(|&&other| other != leader).for_each(|&other| world.cut(other, leader));
+    true
+}
+
 fn name(kind: Kind) -> &'static str {
     match kind {
         Kind::Kill => "process killed",
@@ -338,5 +351,6 @@ fn name(kind: Kind) -> &'static str {
         Kind::Silence => "one kind of message lost",
         Kind::Rot => "damage at rest",
         Kind::Flap => "flapping store",
+        Kind::Deafen => "deaf leader",
     }
 }

@@ -50,6 +50,8 @@ pub struct Faults {
     pub may_rot: Vec<StoreId>,
     /// A store ends and starts several times in a row, and hears late what it has asked for.
     pub flap: u32,
+    /// The leader hears nobody.
+    pub deafen: u32,
     /// How the network is when it is rough.
     pub rough: NetOptions,
     /// How long syncs take when disks are slow.
@@ -113,10 +115,12 @@ impl Plan {
         let mut more = fastrand::Rng::with_seed(!seed);
         rot(&mut faults, &mut more, &all[dead..dead.max((all.len() - 1) / 2)]);
         faults.flap = if more.bool() { more.u32(1..=3) } else { 0 };
+        let held_up = more.bool().then(|| (more.u8(1..30), ms(more.u64(5..800))));
+        faults.deafen = if more.bool() { more.u32(1..=3) } else { 0 };
         Plan {
             seed,
             faults,
-            held_up: more.bool().then(|| (more.u8(1..30), ms(more.u64(5..800)))),
+            held_up,
             pause: ms(busy / 10)..ms(busy),
             chaos: ms(rng.u64(1000..6000)),
             tail: rng.u32(..10),

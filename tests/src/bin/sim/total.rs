@@ -8,11 +8,12 @@ use harness::chaos::{Injected, Report};
 use harness::{linearizability, lists};
 
 /// Every kind of fault that must be there. (A kind that is never drawn would not be missed.)
-const KINDS: [&str; 33] = [
+const KINDS: [&str; 34] = [
     "bit flipped at rest",
     "campaign",
     "clogged link",
     "damage at rest",
+    "deaf leader",
     "disk error",
     "disk full",
     "disk mended",

@@ -217,7 +217,7 @@ fn plant<'a>(
             write(&path, &text.replace(find, &planted))?;
         }
     }
-    for root in ["kv/src/lib.rs", "raftstore/src/lib.rs"] {
+    for root in ["raft/src/lib.rs", "kv/src/lib.rs", "raftstore/src/lib.rs"] {
         // (What is put into a text's place is in brackets, wherever it is.)
         let code = format!("#![allow(unused_parens)]\n{}{SWITCH_CODE}", read(&to.join(root))?);
         write(&to.join(root), &code)?;

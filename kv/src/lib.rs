@@ -16,6 +16,7 @@
 //! | [`server`] | all connections of a store in one thread; the commands |
 //! | [`forward`] | from any store to the one that leads |
 //! | [`store`], [`members`] | one store with everything, from its directory to its clients |
+//! | [`metrics`] | what a store shows to whoever watches it |
 //! | [`mod@bench`] | measuring all of it, from clients' side |
 //! | [`cli`] | the program `raftkv` |
 
@@ -32,6 +33,7 @@ pub mod forward;
 pub mod limits;
 pub mod machine;
 pub mod members;
+pub mod metrics;
 pub mod resp;
 pub mod server;
 pub mod sessions;

@@ -38,6 +38,7 @@ use crate::engine::MemReader;
 use crate::forward::{Forwarder, Local, View};
 use crate::machine::{CheckpointOptions, KvMachine, OpenError};
 use crate::members::{self, MembersError};
+use crate::metrics::{Figures, Recovery};
 use crate::server::{Backend, Options, Server, Status, Stopper};
 
 /// How long a write may look for a leader, by default: three elections of the default length.
@@ -194,6 +195,8 @@ pub struct RunningStore {
     stopper: Stopper,
     address: SocketAddr,
     threads: Mutex<Option<Threads>>,
+    /// What opening its log found.
+    recovery: Recovery,
     /// The directory is ours as long as this is held.
     _claim: Claim,
 }
@@ -217,7 +220,7 @@ impl RunningStore {
         let store = options.store;
         let server_options = options.server.clone();
         let leader_timeout = options.leader_timeout;
-        let (node, reader, claim) = open(options, transport)?;
+        let Opened { node, reader, recovery, claim } = open(options, transport)?;
         let local = NodeLocal { node: node.clone(), reader };
         let backend = Arc::new(StoreBackend(Forwarder::new(local, leader_timeout)));
         node.set_service(Arc::clone(&backend) as _);
@@ -235,7 +238,7 @@ impl RunningStore {
             failed(source)
         })?;
         let threads = Mutex::new(Some(threads));
-        Ok(RunningStore { backend, stopper, address, threads, _claim: claim })
+        Ok(RunningStore { backend, stopper, address, threads, recovery, _claim: claim })
     }
 
     /// Which store it is.
@@ -254,6 +257,21 @@ impl RunningStore {
     #[must_use]
     pub fn node(&self) -> &NodeHandle<KvMachine> {
         &self.backend.0.local().node
+    }
+
+    /// What there is to see of it, also after it has failed.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        let NodeLocal { node, reader } = self.backend.0.local();
+        let memory = reader.memory();
+        Figures {
+            store: node.store(),
+            node: node.metrics(),
+            regions: node.statuses(),
+            keys: memory.keys,
+            state_bytes: memory.live_bytes,
+            recovery: self.recovery,
+        }
     }
 
     /// Stops it: answers the commands it has, hands leadership over, syncs and closes the log.
@@ -293,11 +311,16 @@ fn spawn(backend: &Arc<StoreBackend>, server: Server) -> io::Result<Threads> {
     Ok(Threads { serve, watch })
 }
 
+/// A node that runs on what was on disk.
+struct Opened {
+    node: NodeHandle<KvMachine>,
+    reader: MemReader,
+    recovery: Recovery,
+    claim: Claim,
+}
+
 /// Opens what is on disk, and starts the node with it.
-fn open(
-    options: StoreOptions,
-    transport: Arc<dyn Transport>,
-) -> Result<(NodeHandle<KvMachine>, MemReader, Claim), StartError> {
+fn open(options: StoreOptions, transport: Arc<dyn Transport>) -> Result<Opened, StartError> {
     let open_disk = options.open_disk;
     let StoreOptions { store, cluster, members, data: path, mut node, wal, checkpoints, .. } =
         options;
@@ -319,12 +342,14 @@ fn open(
             torn.offset
         );
     }
-    log::info!(
-        "store {store}: {} records, {} bytes of log read in {} ms",
-        recovered.records,
-        recovered.bytes,
-        began.elapsed().as_millis()
-    );
+    let recovery = Recovery {
+        records: recovered.records,
+        bytes: recovered.bytes,
+        torn_bytes: recovered.torn.as_ref().map_or(0, |torn| torn.bytes),
+        took: began.elapsed(),
+    };
+    let Recovery { records, bytes, took, .. } = recovery;
+    log::info!("store {store}: {records} records, {bytes} bytes of log read in {took:.1?}");
     let compacted = recovered.groups.iter().map(|(region, log)| (*region, log.compacted.index));
     let machine = KvMachine::open(Arc::clone(&disk), checkpoints, compacted)
         .map_err(|source| StartError::Checkpoint { path, source })?;
@@ -334,9 +359,9 @@ fn open(
     node.store.seed = disk.random();
     let bootstrap = Region::first(&members);
     let log = OpenLog::wal(log, recovered.groups);
-    let handle = NodeHandle::start(node, machine, bootstrap, log, transport)
+    let node = NodeHandle::start(node, machine, bootstrap, log, transport)
         .map_err(|source| StartError::Node { store, source })?;
-    Ok((handle, reader, claim))
+    Ok(Opened { node, reader, recovery, claim })
 }
 
 /// The node, as forwarding sees it.

@@ -225,6 +225,48 @@ fn a_taken_port_is_named() {
     drop(taken);
 }
 
+/// What `GET /metrics` is answered at that port.
+fn metrics(port: u16) -> String {
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a time");
+    socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n").expect("connected");
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).expect("text");
+    answer
+}
+
+#[test]
+fn metrics_are_served_where_it_is_said() {
+    let scene = Scene::new();
+    let (port, first) = (scene.port.to_string(), free_ports(3));
+    let address = format!("127.0.0.1:{first}");
+    let data = scene.data();
+    let args = ["cluster", "--data", &data, "--port", &port, "--metrics", &address];
+    let taken = TcpListener::bind(("127.0.0.1", first + 2)).expect("free");
+    let (code, text) = run(&args);
+    assert_eq!(code, 1);
+    assert!(text.contains(&format!("can't listen on 127.0.0.1:{}: ", first + 2)), "{text}");
+    assert!(!Path::new(&data).exists(), "nothing was touched");
+    drop(taken);
+
+    let running = Running::start(&args);
+    assert_eq!(ask(scene.port, "SET k v"), "+OK");
+    for (store, port) in (1..=3).zip(first..) {
+        let line = format!("Metrics of store {store}: http://127.0.0.1:{port}/metrics");
+        assert!(running.greeting.lines().any(|l| l == line), "{}", running.greeting);
+        let page = metrics(port);
+        assert!(page.contains(&format!("\nraftkv_server_id{{store=\"{store}\"}} 1\n")), "{page}");
+    }
+    assert_eq!(running.stop("-TERM").0, Some(0));
+
+    let (scene, listen) = (Scene::new(), free_ports(2));
+    let args = server(1, &three_peers(scene.port), &scene.store(1), listen);
+    let args = [args, vec!["--metrics".into(), format!("127.0.0.1:{}", listen + 1)]].concat();
+    let running = Running::start(&strs(&args));
+    assert!(metrics(listen + 1).contains("\nraftkv_server_has_leader{region=\"1\"} 0\n"));
+    assert_eq!(running.stop("-TERM").0, Some(0));
+}
+
 #[test]
 fn a_directory_that_is_in_use_or_somebody_elses_is_refused_by_name() {
     let scene = Scene::new();

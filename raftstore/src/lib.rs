@@ -52,6 +52,7 @@
 //! | [`snapshot`] | the state, for a follower that the log does not reach back to |
 //! | [`applier`] | from committed entries and confirmed reads to the machine |
 //! | [`start`] | from what is on disk to a running store |
+//! | [`node::metrics`] | what is counted and timed, for whoever watches |
 //! | [`command`] [`codec`] | the envelope of commands; entries, messages and frames as bytes |
 //! | [`node`] [`transport`] | the threads around it all; packets between stores |
 //! | [`wal`] [`disk`] | the log, and the disks under it |

@@ -24,11 +24,12 @@ use raft::{Index, ReadState, RoleKind, StepError, Write, Written};
 
 use crate::applier::{AppliedReport, Task, refuse_all};
 use crate::batch::GroupWrite;
+use crate::codec::ENTRY_BYTES_MAX;
 use crate::codec::message::PeerMessage;
 use crate::command;
 use crate::machine::{Callback, Machine, Refusal, Unknown};
 use crate::reads::Reads;
-use crate::region::{Region, RegionId, StoreId};
+use crate::region::{Epoch, Region, RegionId, StoreId};
 use crate::snapshot::{self, Slot};
 use crate::store::{Outgoing, Ready, RegionStatus, RoleChange, StoreConfig};
 use compaction::Compaction;
@@ -60,6 +61,10 @@ pub(crate) struct Peer<M: Machine> {
     compaction: Compaction,
     limits: Limits,
     snapshots: snapshot::Outgoing,
+    /// Commands that were refused after they had been taken on.
+    pub(crate) proposals_failed: u64,
+    /// Reads that were not confirmed in time.
+    pub(crate) reads_expired: u64,
     /// [`Peer::pending`], as the store has counted it.
     pub(crate) counted: usize,
     /// Queued in the store's dirty list.
@@ -91,6 +96,8 @@ impl<M: Machine> Peer<M> {
             limits: config.compaction(),
             snapshots: snapshot::Outgoing::new(slot, keep_ticks),
             raw,
+            proposals_failed: 0,
+            reads_expired: 0,
             counted: 0,
             is_dirty: false,
             is_noted: false,
@@ -121,6 +128,18 @@ impl<M: Machine> Peer<M> {
 
     pub(crate) fn not_leader(&self) -> Refusal {
         Refusal::NotLeader { leader: self.leader_store() }
+    }
+
+    /// Why a command of so many bytes, asked for in that epoch, cannot be taken on.
+    pub(crate) fn objection(&self, asked: Epoch, bytes: usize) -> Option<Refusal> {
+        if bytes > ENTRY_BYTES_MAX {
+            return Some(Refusal::TooLarge { bytes, max: ENTRY_BYTES_MAX });
+        }
+        if asked != self.region.epoch {
+            let current = Box::new(self.region().clone());
+            return Some(Refusal::EpochNotMatch { asked, current });
+        }
+        (!self.is_leader()).then(|| self.not_leader())
     }
 
     /// Takes a command on for this round.
@@ -211,7 +230,9 @@ impl<M: Machine> Peer<M> {
     /// Time passes. A leader far ahead of the compacted part proposes to compact.
     pub(crate) fn tick(&mut self, now: u64) {
         self.raw.tick();
-        refuse_all(self.reads.expired(now), &Refusal::Timeout);
+        let expired = self.reads.expired(now);
+        self.reads_expired += expired.len() as u64;
+        refuse_all(expired, &Refusal::Timeout);
         self.snapshots.tick(now, &self.raw);
         self.compact();
         if self.is_leader() {
@@ -335,7 +356,10 @@ impl<M: Machine> Peer<M> {
             Ok(Proposed::Forwarded(_)) => {
                 callbacks.into_iter().for_each(|c| c.unknown(Unknown::LeaderLost));
             }
-            Err(why) => refuse_all(callbacks, &self.refusal(why)),
+            Err(why) => {
+                self.proposals_failed += count as u64;
+                refuse_all(callbacks, &self.refusal(why));
+            }
         }
     }
 

@@ -34,7 +34,6 @@ use raft::{Body, Index, NodeId, RawNode, RoleKind, StepError};
 
 use crate::applier::{AppliedReport, Task};
 use crate::batch::{Batch, GroupWrite, GroupWritten, WrittenBatch};
-use crate::codec::ENTRY_BYTES_MAX;
 use crate::codec::message::PeerMessage;
 use crate::machine::{Callback, Halt, Machine, Refusal};
 use crate::peer::Peer;
@@ -148,23 +147,19 @@ impl<M: Machine> Store<M> {
     /// and `epoch`. The callback is refused at once if the command cannot be proposed; otherwise
     /// it is handed to the machine with its position, or refused, by the next round.
     pub fn propose(&mut self, region: RegionId, epoch: Epoch, data: Bytes, callback: M::Callback) {
-        let Some(peer) = self.peers.get_mut(&region) else {
-            return callback.refuse(Refusal::RegionNotFound(region));
+        let why = match self.peers.get_mut(&region) {
+            None => Refusal::RegionNotFound(region),
+            Some(peer) => match peer.objection(epoch, data.len()) {
+                Some(why) => why,
+                None => {
+                    peer.gather(data, callback);
+                    self.counters.proposals += 1;
+                    return self.refresh(region);
+                }
+            },
         };
-        if data.len() > ENTRY_BYTES_MAX {
-            let (bytes, max) = (data.len(), ENTRY_BYTES_MAX);
-            return callback.refuse(Refusal::TooLarge { bytes, max });
-        }
-        if epoch != peer.region().epoch {
-            let current = Box::new(peer.region().clone());
-            return callback.refuse(Refusal::EpochNotMatch { asked: epoch, current });
-        }
-        if !peer.is_leader() {
-            return callback.refuse(peer.not_leader());
-        }
-        peer.gather(data, callback);
-        self.counters.proposals += 1;
-        self.refresh(region);
+        self.counters.proposals_failed += 1;
+        callback.refuse(why);
     }
 
     /// Takes a read on. It runs on this store, whoever leads, once everything is applied that was
@@ -386,12 +381,19 @@ impl<M: Machine> Store<M> {
         }
         let won = ready.roles.iter().filter(|change| change.role == RoleKind::Leader);
         counters.elections_won += won.count() as u64;
+        let led = ready.roles.iter().filter(|change| change.leader.is_some());
+        counters.leader_changes += led.count() as u64;
     }
 
     /// What was counted.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        self.counters
+        let mut counters = self.counters;
+        for peer in self.peers.values() {
+            counters.proposals_failed += peer.proposals_failed;
+            counters.reads_expired += peer.reads_expired;
+        }
+        counters
     }
 
     /// The state of one region.

@@ -103,6 +103,9 @@ struct ServeFlags {
     /// Seconds after which a silent client is disconnected; 0: never
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     idle_timeout: u64,
+    /// Where metrics are served, at /metrics; further stores of a cluster have the ports that follow
+    #[arg(long, value_name = "HOST:PORT", value_parser = peers::address)]
+    metrics: Option<String>,
     /// What is logged: off, error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log: LevelFilter,
@@ -161,8 +164,17 @@ pub struct ServerArgs {
 pub struct ServeArgs {
     /// The server's options.
     pub options: Options,
+    /// Where metrics of the first store are served, if they are.
+    pub metrics: Option<String>,
     /// What is logged.
     pub log: LevelFilter,
+}
+
+impl ServeArgs {
+    /// Where nobody is served.
+    fn of_nobody(log: LevelFilter) -> ServeArgs {
+        ServeArgs { options: Options::default(), metrics: None, log }
+    }
 }
 
 impl Args {
@@ -177,12 +189,13 @@ impl Args {
         let cli = Cli::try_parse_from(line).map_err(with_usage)?;
         let (command, serve) = match cli.command.unwrap_or(Sub::Cluster(cli.cluster)) {
             Sub::Cluster(ClusterFlags { stores, data, port, serve }) => {
-                let last = stores.unwrap_or(3) - 1;
-                if port.checked_add(last).is_none() {
-                    return Err(conflict(
-                        "cluster",
-                        format!("the ports from {port} on do not suffice for {} stores", last + 1),
-                    ));
+                let count = stores.unwrap_or(3);
+                let metrics = serve.metrics.as_deref().map(peers::port_of);
+                for first in std::iter::once(port).chain(metrics) {
+                    if first.checked_add(count - 1).is_none() {
+                        let why = format!("the ports from {first} on do not suffice for {count}");
+                        return Err(conflict("cluster", format!("{why} stores")));
+                    }
                 }
                 (Command::Cluster(ClusterArgs { stores, data, port }), serve)
             }
@@ -194,7 +207,7 @@ impl Args {
             }
             Sub::Bench(options) => {
                 options.check().map_err(|why| conflict("bench", why))?;
-                let serve = ServeArgs { options: Options::default(), log: options.log };
+                let serve = ServeArgs::of_nobody(options.log);
                 return Ok(Args { command: Command::Bench(options), serve });
             }
             Sub::Wal(sub) => {
@@ -203,8 +216,7 @@ impl Args {
                     WalSub::Verify(flags) => (WalAction::Verify, flags),
                     WalSub::Stats(flags) => (WalAction::Stats, flags),
                 };
-                // Nobody is served.
-                let serve = ServeArgs { options: Options::default(), log: LevelFilter::Warn };
+                let serve = ServeArgs::of_nobody(LevelFilter::Warn);
                 return Ok(Args { command: Command::Wal(WalArgs { action, data, json }), serve });
             }
         };
@@ -214,7 +226,8 @@ impl Args {
             idle_timeout: (!idle.is_zero()).then_some(idle),
             ..Options::default()
         };
-        Ok(Args { command, serve: ServeArgs { options, log: serve.log } })
+        let ServeFlags { metrics, log, .. } = serve;
+        Ok(Args { command, serve: ServeArgs { options, metrics, log } })
     }
 }
 
@@ -225,6 +238,10 @@ fn check(flags: &ServerFlags, store: StoreId) -> Result<(), String> {
     };
     if own == flags.listen {
         return Err(format!("clients and stores can't both connect to {own}"));
+    }
+    if let Some(taken) = flags.serve.metrics.as_ref().filter(|m| **m == own || **m == flags.listen)
+    {
+        return Err(format!("metrics can't be served at {taken}, which is for others"));
     }
     Ok(())
 }
@@ -288,6 +305,9 @@ mod tests {
         assert_eq!(args.serve.options.idle_timeout, Some(Duration::from_secs(5)));
         assert_eq!(args.serve.options.clients_max, 9);
         assert_eq!(args.serve.log, LevelFilter::Debug);
+        assert_eq!(args.serve.metrics, None);
+        let args = parse(&format!("{SERVER} --metrics [::1]:9100")).unwrap();
+        assert_eq!(args.serve.metrics.as_deref(), Some("[::1]:9100"));
     }
 
     #[test]
@@ -327,6 +347,10 @@ mod tests {
             server("127.0.0.1:7001", "127.0.0.1:0"),
             server("1=a:1", "1=127.0.0.1:7001"),
             format!("{SERVER} --port 7001"),
+            format!("{SERVER} --metrics 9100"),
+            format!("{SERVER} --metrics 127.0.0.1:7001"),
+            format!("{SERVER} --metrics a:1"),
+            "cluster --metrics a:65534".into(),
             "bench nonsense".into(),
             "bench --clients 0".into(),
             "bench --clients 1,x".into(),

@@ -70,6 +70,17 @@ pub(crate) fn address(text: &str) -> Result<String, String> {
     }
 }
 
+/// The port of an [`address`].
+pub(crate) fn port_of(address: &str) -> u16 {
+    address.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or_default()
+}
+
+/// The [`address`] whose port is `k` after this one's, if there is such a port.
+pub(crate) fn port_after(address: &str, k: u16) -> Option<String> {
+    let (host, _) = address.rsplit_once(':')?;
+    Some(format!("{host}:{}", port_of(address).checked_add(k)?))
+}
+
 impl fmt::Display for Peers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, (store, address)) in self.0.iter().enumerate() {
@@ -125,6 +136,13 @@ mod tests {
         assert_eq!(peers.address(StoreId(2)), Some("b:2"));
         assert_eq!(peers.address(StoreId(4)), None);
         assert_eq!(peers.to_string(), "1=127.0.0.1:1,2=b:2,30=[::1]:3");
+    }
+
+    #[test]
+    fn ports_follow_each_other() {
+        assert_eq!(port_after("[::1]:9100", 2), Some("[::1]:9102".to_owned()));
+        assert_eq!(port_after("a:65535", 0), Some("a:65535".to_owned()));
+        assert_eq!(port_after("a:65535", 1), None);
     }
 
     #[test]

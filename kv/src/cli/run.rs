@@ -15,9 +15,10 @@ use raftstore::transport::local::Network;
 use raftstore::transport::tcp::{TcpConfig, TcpTransport};
 
 use super::args::{Args, ClusterArgs, Command, ServeArgs, ServerArgs};
-use super::signals;
+use super::{peers, signals};
 use crate::bench::{self, BenchError};
 use crate::members::{self, MembersError};
+use crate::metrics::{Endpoint, EndpointLimits};
 use crate::store::{RunningStore, StartError, StoreOptions};
 
 /// Stores of a new cluster, unless somebody says otherwise.
@@ -118,6 +119,7 @@ fn run_cluster(args: &ClusterArgs, serve: &ServeArgs) -> Result<(), RunError> {
     let cluster = cluster_of(&args.data.join("store1"))?;
     let listeners: Vec<TcpListener> =
         (0..).zip(&stores).map(|(k, _)| listen_from(args.port, k)).collect::<Result<_, _>>()?;
+    let watched = listen_for_metrics(serve, stores.len())?;
     // Before anything is started: from now on Ctrl-C means stopping in good order.
     let (events, ended) = watch_signals()?;
     let network = Network::new();
@@ -135,7 +137,8 @@ fn run_cluster(args: &ClusterArgs, serve: &ServeArgs) -> Result<(), RunError> {
             }
         }
     }
-    say(&greeting(&running, &args.data));
+    let watched = show(&running, watched)?;
+    say(&greeting(&running, &watched, &args.data));
     until_stopped(&running, &events, &ended)
 }
 
@@ -145,6 +148,7 @@ fn run_server(args: ServerArgs, serve: &ServeArgs) -> Result<(), RunError> {
     // The command line was refused if it had no address of this store.
     let own = peers.address(store).unwrap_or_default().to_owned();
     let others = listen(own.as_str())?;
+    let watched = listen_for_metrics(serve, 1)?;
     let (events, ended) = watch_signals()?;
     let cluster = cluster.map_or_else(|| peers.cluster(), ClusterId);
     let config = TcpConfig::new(store, cluster.0, peers.addresses().clone());
@@ -152,7 +156,8 @@ fn run_server(args: ServerArgs, serve: &ServeArgs) -> Result<(), RunError> {
     let mut options = StoreOptions::new(store, cluster, peers.stores(), data.clone());
     options.server = serve.options.clone();
     let running = [Arc::new(RunningStore::start(options, Arc::new(transport), clients)?)];
-    say(&greeting(&running, &data));
+    let watched = show(&running, watched)?;
+    say(&greeting(&running, &watched, &data));
     until_stopped(&running, &events, &ended)
 }
 
@@ -208,6 +213,34 @@ fn listen_from(first: u16, k: u16) -> Result<TcpListener, RunError> {
     listen(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
 }
 
+/// A socket for the metrics of each store, if they are to be served.
+fn listen_for_metrics(serve: &ServeArgs, stores: usize) -> Result<Vec<TcpListener>, RunError> {
+    let Some(first) = &serve.metrics else { return Ok(Vec::new()) };
+    let listen_after = |(k, _)| {
+        let ports = || RunError::Ports { first: peers::port_of(first) };
+        listen(peers::port_after(first, k).ok_or_else(ports)?.as_str())
+    };
+    (0..).zip(0..stores).map(listen_after).collect()
+}
+
+/// Serves the metrics of each store at its socket.
+fn show(
+    stores: &[Arc<RunningStore>],
+    listeners: Vec<TcpListener>,
+) -> Result<Vec<Endpoint>, RunError> {
+    let show = |(store, listener): (&Arc<RunningStore>, TcpListener)| {
+        let (name, store) = (format!("s{}-metrics", store.store()), Arc::clone(store));
+        let page = move || store.figures().to_text();
+        Endpoint::start(listener, &name, EndpointLimits::default(), page)
+    };
+    let shown: io::Result<_> = stores.iter().zip(listeners).map(show).collect();
+    shown.map_err(|error| {
+        // That there is no thread is the news.
+        let _ = stop(stores);
+        error.into()
+    })
+}
+
 fn watch_signals() -> Result<(Sender<Event>, Receiver<Event>), RunError> {
     raftstore::disk::tell_bus_errors()?;
     let (events, ended) = crossbeam_channel::unbounded();
@@ -257,7 +290,7 @@ fn stop(stores: &[Arc<RunningStore>]) -> Result<(), RunError> {
     })
 }
 
-fn greeting(stores: &[Arc<RunningStore>], data: &Path) -> String {
+fn greeting(stores: &[Arc<RunningStore>], watched: &[Endpoint], data: &Path) -> String {
     let count = stores.len();
     let mut text = format!(
         "raftkv {}: {count} {} running, data in {}\n",
@@ -270,6 +303,10 @@ fn greeting(stores: &[Arc<RunningStore>], data: &Path) -> String {
     }
     if let Some(first) = stores.first() {
         text.push_str(&format!("Try: redis-cli{} set k v\n", options_for(first.address())));
+    }
+    for (store, endpoint) in stores.iter().zip(watched) {
+        let (store, address) = (store.store(), endpoint.address());
+        text.push_str(&format!("Metrics of store {store}: http://{address}/metrics\n"));
     }
     text.push_str("Ctrl-C stops.\n");
     text

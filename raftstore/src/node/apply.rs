@@ -7,6 +7,7 @@
 //! the queue is empty, and with it all reports that it has not seen yet.
 
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
@@ -111,24 +112,29 @@ fn carry_out<M: Machine>(
     // Put back below, unless the machine panics.
     let Some(mut applier) = desk.take() else { return };
     let held = applier.held();
-    let mut read = 0;
+    let (mut read, mut entries, began) = (0, 0, Instant::now());
     for work in queued {
         match work {
             Work::Tasks(tasks) => {
                 for task in tasks {
-                    if let Task::Read { queries, .. } = &task {
-                        read += queries.len();
+                    match &task {
+                        Task::Read { queries, .. } => read += queries.len(),
+                        Task::Apply { apply, .. } => entries += apply.entries().len(),
+                        Task::Proposed { .. } | Task::Snapshot { .. } | Task::Install { .. } => {}
                     }
                     applier.run(task, reports);
                 }
             }
             Work::Tick => {
-                let log_bytes = shared.counts.log_bytes.load(Ordering::Relaxed);
+                let log_bytes = shared.counts.log.bytes.load(Ordering::Relaxed);
                 applier.tick(log_bytes, reports);
             }
         }
     }
     // Those that are held are still on their way.
     shared.reading.fetch_sub(held + read - applier.held(), Ordering::Relaxed);
+    if entries > 0 {
+        shared.counts.apply.applied(entries, began.elapsed());
+    }
     *desk = Some(applier);
 }

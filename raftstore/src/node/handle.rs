@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::metrics::{NodeCounters, NodeMetrics};
 use super::shared::{Input, Shared};
-use super::{NodeCounters, NodeError, Service};
+use super::{NodeError, Service};
 use crate::command::{self, BODY_BYTES_MAX, CommandKind};
 use crate::machine::{Callback, Machine, Refusal};
 use crate::region::{Epoch, RegionId, StoreId};
@@ -92,6 +93,12 @@ impl<M: Machine> NodeHandle<M> {
     #[must_use]
     pub fn counters(&self) -> NodeCounters {
         self.0.counters()
+    }
+
+    /// All there is to see of it; what the step function counts is at most a tick old.
+    #[must_use]
+    pub fn metrics(&self) -> NodeMetrics {
+        self.0.metrics()
     }
 
     /// Gives requests and replies of other stores to `service` from now on; until then they are

@@ -41,6 +41,7 @@
 
 mod apply;
 mod handle;
+pub mod metrics;
 mod node_log;
 mod raft_loop;
 mod shared;
@@ -64,7 +65,7 @@ use crate::wal::{GroupLog, Wal, WalError};
 
 pub use handle::{NodeHandle, Proposal};
 pub use node_log::{MemoryLog, NodeLog};
-pub use shared::{NodeCounters, Service};
+pub use shared::Service;
 
 /// Who writes and syncs the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

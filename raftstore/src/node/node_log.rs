@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use raft::{
     Entries, Index, InitialState, MemStorage, Snapshot, SnapshotMeta, Storage, StorageError,
 };
 
-use super::shared::Counts;
+use super::metrics::LogCounts;
 use crate::region::RegionId;
 use crate::start::storage_of;
 use crate::wal::{GroupRecord, Lsn, PendingSync, Preparer, Wal, WalError};
@@ -58,6 +59,14 @@ impl NodeLog {
         }
     }
 
+    /// Bytes ever appended to it; none if there is nothing to sync.
+    pub(super) fn written_bytes(&self) -> u64 {
+        match self {
+            NodeLog::Wal(wal) => wal.written_bytes(),
+            NodeLog::Memory(_) => 0,
+        }
+    }
+
     /// How many threads can sync it at a time; none if there is nothing to sync.
     pub(super) fn syncs_max(&self) -> usize {
         match self {
@@ -77,16 +86,21 @@ impl NodeLog {
     }
 
     /// Makes what was appended durable.
-    pub(super) fn sync(&mut self, counts: &Counts) -> Result<(), WalError> {
+    pub(super) fn sync(&mut self, counts: &LogCounts) -> Result<(), WalError> {
         if let NodeLog::Wal(wal) = self {
-            wal.sync()?;
             counts.syncs.fetch_add(1, Ordering::Relaxed);
+            let began = Instant::now();
+            wal.sync().inspect_err(|_| _ = counts.sync_failures.fetch_add(1, Ordering::Relaxed))?;
+            counts.sync_times.record_time(began.elapsed());
         }
         Ok(())
     }
 
     /// Begins to make what was appended durable.
-    pub(super) fn begin_sync(&mut self, counts: &Counts) -> Result<Option<PendingSync>, WalError> {
+    pub(super) fn begin_sync(
+        &mut self,
+        counts: &LogCounts,
+    ) -> Result<Option<PendingSync>, WalError> {
         let NodeLog::Wal(wal) = self else { return Ok(None) };
         let pending = wal.begin_sync()?;
         counts.syncs.fetch_add(u64::from(pending.is_some()), Ordering::Relaxed);
@@ -94,18 +108,19 @@ impl NodeLog {
     }
 
     /// Drops what nobody needs. After the batches are reported, so that nobody waits for it.
-    pub(super) fn collect(&mut self, counts: &Counts) -> Result<(), WalError> {
+    pub(super) fn collect(&mut self, counts: &LogCounts) -> Result<(), WalError> {
         let NodeLog::Wal(wal) = self else { return Ok(()) };
-        counts.log_bytes.store(wal.written_bytes(), Ordering::Relaxed);
         counts.wants_segment.store(wal.is_half_used(), Ordering::Relaxed);
-        loop {
+        let collected = loop {
             match wal.collect() {
                 Ok(true) => {}
                 // What would have to be moved finds no room: for another time.
-                Ok(false) | Err(WalError::Full { .. }) => return Ok(()),
-                Err(error) => return Err(error),
+                Ok(false) | Err(WalError::Full { .. }) => break Ok(()),
+                Err(error) => break Err(error),
             }
-        }
+        };
+        counts.show(&wal.stats());
+        collected
     }
 
     /// Makes everything durable for a restart.

@@ -108,7 +108,7 @@ impl<M: Machine> RaftLoop<M> {
         // Only a thread that has ended does not take these, and it has told so.
         let _ = self.workers.apply.queue.push(Work::Tick);
         if let Some(prepare) = &self.workers.prepare
-            && self.shared.counts.wants_segment.load(Ordering::Relaxed)
+            && self.shared.counts.log.wants_segment.load(Ordering::Relaxed)
         {
             let _ = prepare.queue.push(());
         }
@@ -231,7 +231,7 @@ impl<M: Machine> RaftLoop<M> {
         for (to, messages) in self.ready.messages.drain() {
             let count = messages.len() as u64;
             if self.shared.transport.send(to, Packet::Raft(messages)).is_err() {
-                self.shared.counts.messages_dropped.fetch_add(count, Ordering::Relaxed);
+                self.shared.counts.traffic.messages_dropped.fetch_add(count, Ordering::Relaxed);
                 self.unreachable.push(to);
             }
         }
@@ -260,7 +260,7 @@ impl<M: Machine> RaftLoop<M> {
 
     /// Writes in this thread. On a full disk the batches wait for the next batch or tick.
     fn write_backlog(&mut self) -> Result<(), NodeError> {
-        let counts = &self.shared.counts;
+        let counts = &self.shared.counts.log;
         if let Writer::Inline(log, backlog) = &mut self.workers.writer
             && !backlog.is_empty()
         {

@@ -1,12 +1,13 @@
 //! What the threads of a node and its handles share.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
+use super::metrics::{Counts, NodeCounters, NodeMetrics};
 use super::snapshots::{self, Pace};
 use super::{NodeConfig, NodeError};
 use crate::batch::WrittenBatch;
@@ -91,41 +92,6 @@ pub trait Service: Send + Sync + 'static {
     fn on_lost(&self, store: StoreId);
 }
 
-/// What a node has counted since it started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NodeCounters {
-    /// Those of the store.
-    pub store: Counters,
-    /// Batches appended to the log.
-    pub appends: u64,
-    /// Times the log was synced.
-    pub syncs: u64,
-    /// Bytes appended to the log.
-    pub log_bytes: u64,
-    /// There is no room for the log right now: writes wait.
-    pub is_disk_full: bool,
-    /// Commands and reads refused because too much was waiting.
-    pub busy: u64,
-    /// Raft messages that found a full inbox, here or at another store, or no connection.
-    pub messages_dropped: u64,
-    /// Bytes of snapshots handed to the transport.
-    pub snapshot_bytes_sent: u64,
-}
-
-/// Shared counters; each is written by one or few threads and only ever read for show.
-#[derive(Default)]
-pub(super) struct Counts {
-    pub(super) appends: AtomicU64,
-    pub(super) syncs: AtomicU64,
-    pub(super) log_bytes: AtomicU64,
-    /// The log will need another segment before long.
-    pub(super) wants_segment: AtomicBool,
-    pub(super) is_disk_full: AtomicBool,
-    pub(super) busy: AtomicU64,
-    pub(super) messages_dropped: AtomicU64,
-    pub(super) snapshot_bytes_sent: AtomicU64,
-}
-
 /// What the loop shows of its store.
 #[derive(Default)]
 pub(super) struct Published {
@@ -198,7 +164,7 @@ impl<M: Machine> Shared<M> {
         match offered {
             Ok(()) => {}
             Err(Refused::Full(input)) => {
-                self.counts.busy.fetch_add(1, Ordering::Relaxed);
+                self.counts.traffic.busy.fetch_add(1, Ordering::Relaxed);
                 input.refuse(&Refusal::Busy);
             }
             Err(Refused::Closed(input)) => input.refuse(&Refusal::ShuttingDown),
@@ -242,16 +208,15 @@ impl<M: Machine> Shared<M> {
     }
 
     pub(super) fn counters(&self) -> NodeCounters {
-        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        NodeCounters {
-            store: self.published.lock().counters,
-            appends: load(&self.counts.appends),
-            syncs: load(&self.counts.syncs),
-            log_bytes: load(&self.counts.log_bytes),
-            is_disk_full: self.counts.is_disk_full.load(Ordering::Relaxed),
-            busy: load(&self.counts.busy),
-            messages_dropped: load(&self.counts.messages_dropped),
-            snapshot_bytes_sent: load(&self.counts.snapshot_bytes_sent),
+        self.counts.counters(self.published.lock().counters)
+    }
+
+    pub(super) fn metrics(&self) -> NodeMetrics {
+        NodeMetrics {
+            receiving: self.receiving.load(Ordering::Relaxed) as u64,
+            reading: self.reading.load(Ordering::Relaxed) as u64,
+            is_failed: self.is_failed(),
+            ..self.counts.metrics(self.published.lock().counters)
         }
     }
 
@@ -262,7 +227,7 @@ impl<M: Machine> Shared<M> {
         {
             Refused::Closed(_) => SendError::Unreachable,
             Refused::Full(_) => {
-                self.counts.messages_dropped.fetch_add(count, Ordering::Relaxed);
+                self.counts.traffic.messages_dropped.fetch_add(count, Ordering::Relaxed);
                 SendError::Full
             }
         })

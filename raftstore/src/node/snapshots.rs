@@ -91,7 +91,9 @@ pub(super) fn send<M: Machine>(shared: &Arc<Shared<M>>, send: SendSnapshot) {
         match stream(&report.shared, send) {
             Ok(bytes) => {
                 report.arrived = true;
-                let took = began.elapsed().as_millis();
+                let took = began.elapsed();
+                report.shared.counts.snapshots.send_times.record_time(took);
+                let took = took.as_millis();
                 log::info!("{region:?} snapshot {last} to {peer:?}: {bytes} bytes in {took} ms");
             }
             Err(why) => log::warn!("{region:?} snapshot {last} to {peer:?} failed: {why}"),
@@ -114,7 +116,7 @@ fn stream<M: Machine>(shared: &Shared<M>, send: SendSnapshot) -> Result<u64, Sen
         }
         bytes += piece.len() as u64;
         crc.update(piece);
-        shared.counts.snapshot_bytes_sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        shared.counts.snapshots.bytes_sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
         stream.piece(piece).map_err(|why| {
             broken = why;
             io::Error::other(why)
@@ -134,10 +136,16 @@ struct Sink<M: Machine> {
     from: StoreId,
     /// Taken by the end.
     incoming: Option<Incoming>,
+    began: Instant,
+    /// It became a file.
+    is_whole: bool,
 }
 
 impl<M: Machine> Drop for Sink<M> {
     fn drop(&mut self) {
+        if !self.is_whole {
+            self.shared.counts.snapshots.receive_failures.fetch_add(1, Ordering::Relaxed);
+        }
         // First the file goes, then nobody waits for it any more.
         self.incoming = None;
         self.shared.receiving.fetch_sub(1, Ordering::AcqRel);
@@ -153,7 +161,13 @@ pub(super) fn receive<M: Machine>(
     let disk = shared.snapshots.as_ref().ok_or(SendError::Refused)?;
     let before = shared.receiving.fetch_add(1, Ordering::AcqRel);
     // From here on the count goes down with it.
-    let mut sink = Box::new(Sink { shared: Arc::clone(shared), from, incoming: None });
+    let mut sink = Box::new(Sink {
+        shared: Arc::clone(shared),
+        from,
+        incoming: None,
+        began: Instant::now(),
+        is_whole: false,
+    });
     if before >= RECEIVING_MAX || shared.pace.is_stopped() {
         return Err(SendError::Full);
     }
@@ -177,6 +191,8 @@ impl<M: Machine> SnapshotSink for Sink<M> {
         if self.shared.pace.is_stopped() {
             return Err(SendError::Unreachable);
         }
+        let received = &self.shared.counts.snapshots.bytes_received;
+        received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         let Some(incoming) = &mut self.incoming else { return Err(SendError::Refused) };
         let written = incoming.piece(bytes);
         written.map_err(|why| self.failed(why))
@@ -188,6 +204,8 @@ impl<M: Machine> SnapshotSink for Sink<M> {
         }
         let incoming = self.incoming.take().ok_or(SendError::Refused)?;
         let received = incoming.finish::<M>(bytes, crc).map_err(|why| self.failed(why))?;
+        self.is_whole = true;
+        self.shared.counts.snapshots.receive_times.record_time(self.began.elapsed());
         self.shared.tell(Input::Snapshot(self.from, received));
         Ok(())
     }

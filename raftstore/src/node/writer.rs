@@ -17,8 +17,9 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::NodeError;
+use super::metrics::LogCounts;
 use super::node_log::NodeLog;
-use super::shared::{Counts, Input, Shared};
+use super::shared::{Input, Shared};
 use crate::batch::{Batch, WrittenBatch};
 use crate::machine::Machine;
 use crate::transport::queue::{Queue, Woken};
@@ -49,13 +50,17 @@ impl Backlog {
     /// # Errors
     /// If the disk is full, the batches stay, and everybody whose promise rests on them waits,
     /// until this is called again and there is room. Any other error is the end of the store.
-    fn append(&mut self, log: &mut NodeLog, counts: &Counts) -> Result<(), WalError> {
+    fn append(&mut self, log: &mut NodeLog, counts: &LogCounts) -> Result<(), WalError> {
+        let before = log.written_bytes();
         while let Some(batch) = self.batches.get(self.appended) {
             if batch.has_record() {
                 log.append(&batch.records()).inspect_err(|error| note(error, counts))?;
                 counts.appends.fetch_add(1, Ordering::Relaxed);
             }
             self.appended += 1;
+        }
+        if log.written_bytes() != before {
+            counts.batch_bytes.record(log.written_bytes() - before);
         }
         if counts.is_disk_full.swap(false, Ordering::Relaxed) {
             log::info!("there is room for the log again");
@@ -77,7 +82,7 @@ impl Backlog {
     pub(super) fn write(
         &mut self,
         log: &mut NodeLog,
-        counts: &Counts,
+        counts: &LogCounts,
     ) -> Result<Vec<WrittenBatch>, WalError> {
         self.append(log, counts)?;
         let (batches, must_sync) = self.take();
@@ -88,12 +93,26 @@ impl Backlog {
     }
 }
 
-/// Says once that the disk is full.
-fn note(error: &WalError, counts: &Counts) {
-    if matches!(error, WalError::Full { .. }) && !counts.is_disk_full.swap(true, Ordering::Relaxed)
-    {
+/// Counts a failure, and says once that the disk is full.
+fn note(error: &WalError, counts: &LogCounts) {
+    if !matches!(error, WalError::Full { .. }) {
+        counts.write_failures.fetch_add(1, Ordering::Relaxed);
+    } else if !counts.is_disk_full.swap(true, Ordering::Relaxed) {
         log::error!("{error}; nothing is acknowledged until there is room");
     }
+}
+
+/// Runs a sync, and counts how long it took.
+fn run(pending: PendingSync, counts: &LogCounts) -> Result<Lsn, WalError> {
+    let began = Instant::now();
+    let landed = pending.run();
+    match &landed {
+        Ok(_) => counts.sync_times.record_time(began.elapsed()),
+        // It was another one that failed.
+        Err(WalError::Poisoned) => {}
+        Err(_) => _ = counts.sync_failures.fetch_add(1, Ordering::Relaxed),
+    }
+    landed
 }
 
 /// What the log's threads share.
@@ -128,13 +147,14 @@ impl Desk {
         queue: &Queue<Batch>,
         shared: &Shared<M>,
     ) -> Result<(), NodeError> {
+        let counts = &shared.counts.log;
         while queue.wait() == Woken::Items {
-            let pending = match self.append(queue, &shared.counts) {
+            let pending = match self.append(queue, counts) {
                 // Some other thread has seen why, and tells it.
                 Err(WalError::Poisoned) => return Ok(()),
                 pending => pending?,
             };
-            let landed = match pending.map(PendingSync::run) {
+            let landed = match pending.map(|pending| run(pending, counts)) {
                 Some(Err(WalError::Poisoned)) => return Ok(()),
                 Some(landed) => landed?,
                 None => Lsn(0),
@@ -142,7 +162,7 @@ impl Desk {
             self.report(landed, shared);
             // After the batches are reported, so that nobody waits for it.
             if let Some(mut writing) = self.writing.try_lock() {
-                writing.log.collect(&shared.counts)?;
+                writing.log.collect(counts)?;
             }
         }
         Ok(())
@@ -152,7 +172,7 @@ impl Desk {
     fn append(
         &self,
         queue: &Queue<Batch>,
-        counts: &Counts,
+        counts: &LogCounts,
     ) -> Result<Option<PendingSync>, WalError> {
         let mut writing = self.writing.lock();
         let Writing { log, backlog } = &mut *writing;

@@ -114,8 +114,12 @@ pub struct RegionStatus {
 pub struct Counters {
     /// Commands taken on.
     pub proposals: u64,
+    /// Commands that were refused, before or after that: not proposed, so without effect.
+    pub proposals_failed: u64,
     /// Reads taken on.
     pub reads: u64,
+    /// Reads that were not confirmed in time.
+    pub reads_expired: u64,
     /// Entries handed to the applier.
     pub committed: u64,
     /// Raft messages taken.
@@ -130,6 +134,8 @@ pub struct Counters {
     pub batches: u64,
     /// Times a peer of this store became leader.
     pub elections_won: u64,
+    /// Times a peer of this store learned of a leader that is not the one it knew last.
+    pub leader_changes: u64,
     /// Snapshots that were begun to be sent.
     pub snapshots_begun: u64,
     /// Snapshots that arrived where they were sent.

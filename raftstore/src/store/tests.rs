@@ -14,6 +14,7 @@ use raft::{LogId, RoleKind};
 
 use super::*;
 use crate::applier::Applier;
+use crate::codec::ENTRY_BYTES_MAX;
 use crate::command::{self, CommandKind};
 use crate::disk::sim::{Crash, Fate};
 use crate::disk::{ClusterId, Identity, SimDisk};

@@ -7,6 +7,21 @@
 //! | `on_the_way` | damaged, broken off, refused again and again, overtaken by an election |
 //! | `crash` | power failures at every operation of the receiver's disk |
 //! | `load` | 100,000 entries behind, under write load, on threads |
+//!
+//! Where the documented bugs of others (group S) are tested:
+//!
+//! | bug | where |
+//! |---|---|
+//! | S1 | does not apply: it takes a region that is split, and regions are not |
+//! | S2 S3 | `raft/tests/paper/snapshots.rs`, `tests/scripts/snapshot` |
+//! | S4 S7 S9 S12 | `crash` |
+//! | S5 | `raft/tests/behaviour/snapshot.rs`; here, by what every simulation checks of applying |
+//! | S6 | `raft/tests/behaviour/snapshot.rs`, `tests/scripts/snapshot/overtaken.txt` |
+//! | S8 | `kv/src/snapshot_file/tests.rs`, `kv/src/checkpoint` |
+//! | S10 | `tests/scripts/snapshot/compacted_again.txt` |
+//! | S11 | `raft/tests/behaviour/snapshot.rs` |
+//! | S13 | this |
+//! | S14 | no test of its own: checkpoints and installs meet by chance, in simulations |
 
 mod crash;
 mod load;

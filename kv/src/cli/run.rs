@@ -15,7 +15,8 @@ use raftstore::transport::local::Network;
 use raftstore::transport::tcp::{TcpConfig, TcpTransport};
 
 use super::args::{Args, ClusterArgs, Command, ServeArgs, ServerArgs};
-use super::{peers, signals};
+use super::directory::{DirectoryError, check_cluster, check_store};
+use super::{files, peers, signals};
 use crate::bench::{self, BenchError};
 use crate::members::{self, MembersError};
 use crate::metrics::{Endpoint, EndpointLimits};
@@ -26,7 +27,7 @@ const STORES_DEFAULT: u16 = 3;
 
 /// Why the program ends otherwise than asked.
 #[derive(Debug, thiserror::Error)]
-pub enum RunError {
+pub(crate) enum RunError {
     /// A port is taken, or not one of this machine.
     #[error("can't listen on {address}: {source}")]
     Listen {
@@ -41,6 +42,9 @@ pub enum RunError {
         /// The first.
         first: u16,
     },
+    /// The directory of the data is something else.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
     /// A store does not start.
     #[error("{source}{}", hint(source))]
     Start {
@@ -76,7 +80,7 @@ fn hint(error: &StartError) -> String {
 impl RunError {
     /// The exit code of the program.
     #[must_use]
-    pub fn exit_code(&self) -> u8 {
+    pub(crate) fn exit_code(&self) -> u8 {
         match self {
             RunError::Start { source } if source.is_damage() => 3,
             RunError::Bench(error) => error.exit_code(),
@@ -115,6 +119,7 @@ enum Event {
 }
 
 fn run_cluster(args: &ClusterArgs, serve: &ServeArgs) -> Result<(), RunError> {
+    check_cluster(&args.data)?;
     let stores = stores_of(args)?;
     let cluster = cluster_of(&args.data.join("store1"))?;
     let listeners: Vec<TcpListener> =
@@ -122,12 +127,15 @@ fn run_cluster(args: &ClusterArgs, serve: &ServeArgs) -> Result<(), RunError> {
     let watched = listen_for_metrics(serve, stores.len())?;
     // Before anything is started: from now on Ctrl-C means stopping in good order.
     let (events, ended) = watch_signals()?;
+    let mut server = serve.options.clone();
+    server.clients_max = files::clients_for(server.clients_max, stores.len());
     let network = Network::new();
     let mut running = Vec::new();
     for (&store, listener) in stores.iter().zip(listeners) {
         let data = args.data.join(format!("store{store}"));
+        check_store(&data)?;
         let mut options = StoreOptions::new(store, cluster, stores.clone(), data);
-        options.server = serve.options.clone();
+        options.server = server.clone();
         match RunningStore::start(options, network.transport(store), listener) {
             Ok(store) => running.push(Arc::new(store)),
             Err(e) => {
@@ -144,6 +152,7 @@ fn run_cluster(args: &ClusterArgs, serve: &ServeArgs) -> Result<(), RunError> {
 
 fn run_server(args: ServerArgs, serve: &ServeArgs) -> Result<(), RunError> {
     let ServerArgs { store, peers, data, listen: address, cluster } = args;
+    check_store(&data)?;
     let clients = listen(address.as_str())?;
     // The command line was refused if it had no address of this store.
     let own = peers.address(store).unwrap_or_default().to_owned();
@@ -155,6 +164,7 @@ fn run_server(args: ServerArgs, serve: &ServeArgs) -> Result<(), RunError> {
     let transport = TcpTransport::new(config, others)?;
     let mut options = StoreOptions::new(store, cluster, peers.stores(), data.clone());
     options.server = serve.options.clone();
+    options.server.clients_max = files::clients_for(options.server.clients_max, 1);
     let running = [Arc::new(RunningStore::start(options, Arc::new(transport), clients)?)];
     let watched = show(&running, watched)?;
     say(&greeting(&running, &watched, &data));

@@ -18,7 +18,7 @@ const IMPATIENT: i32 = 130;
 ///
 /// # Errors
 /// If the system takes no handlers, or gives no thread.
-pub fn on_first(stop: impl FnOnce() + Send + 'static) -> io::Result<()> {
+pub(crate) fn on_first(stop: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let asked = Arc::new(AtomicBool::new(false));
     for &signal in TERM_SIGNALS {
         // In this order: the first signal finds the flag unset, and sets it.

@@ -68,7 +68,7 @@ enum Unread {
 
 /// Shows the log on the standard output.
 #[must_use]
-pub fn run(args: &WalArgs) -> ExitCode {
+pub(crate) fn run(args: &WalArgs) -> ExitCode {
     let mut out = io::BufWriter::new(io::stdout().lock());
     let shown = show(args, &mut out).and_then(|code| Ok(out.flush().map(|()| code)?));
     match shown {

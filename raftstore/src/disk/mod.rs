@@ -49,7 +49,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use dir::{DirDisk, Route};
-pub use identity::{Claim, ClusterId, Identity, IdentityError};
+pub use identity::{Claim, ClusterId, IDENTITY_FILE, Identity, IdentityError};
 pub use sim::SimDisk;
 
 /// The size a disk writes at once: what a crash tears, it tears at multiples of this.

@@ -3,4 +3,5 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
 
 mod clients;
+mod misuse;
 mod nemesis;

@@ -37,6 +37,15 @@ use crate::wire::{self, Reader};
 pub type Answer<T = Response> = Result<T, Error>;
 
 /// Why there is no response.
+///
+/// ```
+/// use kv::{Answer, Error};
+/// use raftstore::{Refusal, Unknown};
+///
+/// let answers: [Answer; 2] = [Err(Refusal::Busy.into()), Err(Unknown::LeaderLost.into())];
+/// let may_have_happened = answers.map(|answer| answer.is_err_and(|why: Error| why.is_unknown()));
+/// assert_eq!(may_have_happened, [false, true]);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -114,6 +123,14 @@ mod tag {
 
 /// The bytes of an answer, to send it to whoever forwarded the request: a version byte, a tag, and
 /// the response or the fields of the error.
+///
+/// ```
+/// use kv::answer::{decode, encode};
+/// use kv::Error;
+///
+/// let answer = Err(Error::StaleCommand);
+/// assert_eq!(decode(&encode(&answer)), Ok(answer));
+/// ```
 #[must_use]
 pub fn encode(answer: &Answer) -> Bytes {
     let mut out = vec![VERSION];

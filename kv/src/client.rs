@@ -178,6 +178,37 @@ fn is_final(why: &Error) -> bool {
 }
 
 /// A way to the stores. Time is the link's: a simulation has its own.
+///
+/// ```
+/// use std::time::Duration;
+/// use kv::client::Link;
+/// use kv::{Answer, Client, OpResult, Request, Response};
+/// use raftstore::{Refusal, StoreId};
+///
+/// /// Two stores, the second of which leads and has nothing.
+/// struct Two;
+///
+/// impl Link for Two {
+///     fn stores(&self) -> Vec<StoreId> {
+///         vec![StoreId(1), StoreId(2)]
+///     }
+///
+///     fn ask(&mut self, store: StoreId, _: &Request, _: Duration) -> Answer {
+///         match store {
+///             StoreId(2) => Ok(Response { results: vec![OpResult::Value(None)] }),
+///             _ => Err(Refusal::NotLeader { leader: Some(StoreId(2)) }.into()),
+///         }
+///     }
+///
+///     fn pause(&mut self, _: Duration) {}
+///
+///     fn now(&self) -> Duration {
+///         Duration::ZERO
+///     }
+/// }
+///
+/// assert_eq!(Client::new(Two).get("name"), Ok(None));
+/// ```
 pub trait Link {
     /// The stores that can be asked, at least one.
     fn stores(&self) -> Vec<StoreId>;
@@ -195,6 +226,18 @@ pub trait Link {
 }
 
 /// How long a client waits.
+///
+/// ```
+/// use std::time::Duration;
+/// use kv::Client;
+/// use kv::client::{ClientOptions, resp::RespLink};
+///
+/// let soon = ClientOptions { deadline: Duration::from_millis(50), ..ClientOptions::default() };
+/// // Nobody is there: nothing left, so nothing happened.
+/// let mut client = Client::with(RespLink::new(["127.0.0.1:1".parse()?]), soon);
+/// assert!(!client.put("name", "kim").unwrap_err().is_unknown());
+/// # Ok::<(), std::net::AddrParseError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientOptions {
     /// For a request, with all its tries.

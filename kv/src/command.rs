@@ -16,6 +16,27 @@
 //! | [`OPS_MAX`] | 131 072 | an operation takes more room in memory than on the wire |
 //! | [`RESPONSE_BYTES_MAX`] | 16 MiB | a response fits one frame, and a read cannot use up the memory |
 //!
+//! ```
+//! use kv::{Cf, Condition, Op, OpError, OpResult, Request, Response, Session};
+//!
+//! let claim = Op::Put {
+//!     cf: Cf::Lock,
+//!     key: "order 7".into(),
+//!     value: "me".into(),
+//!     condition: Condition::IfAbsent,
+//!     return_old: true,
+//! };
+//! let request = Request::new(vec![claim, Op::add("claims", 1)]);
+//! // Within a session it is done once, however often it is asked.
+//! let request = request.within(Session::Command { id: 7, sequence: 1 });
+//! assert!(!request.is_read_only());
+//!
+//! // What it might give: somebody else has the order, and the number of claims is none.
+//! let taken = OpResult::Put { written: false, old: Some("you".into()) };
+//! let response = Response { results: vec![taken, OpResult::Failed(OpError::NotAnInteger)] };
+//! assert_eq!(Response::decode(&response.encode()), Ok(response));
+//! ```
+//!
 //! The bytes are described in [`encoding`].
 
 pub mod encoding;

@@ -6,6 +6,42 @@
 //! ([`Engine::snapshot`]) is a state between two batches, costs O(1), and can be read on any thread
 //! for as long as anybody likes. What only a snapshot can see is freed with it.
 //!
+//! ```
+//! use std::sync::Arc;
+//! use kv::Cf;
+//! use kv::engine::{Engine, MemEngine, MemReader, MemSnapshot, Memory, Read, RegionState, Write};
+//! use raft::LogId;
+//! use raftstore::{Region, StoreId};
+//!
+//! let mut engine = MemEngine::new();
+//! let region = Arc::new(Region::first(&[StoreId(1)]));
+//! let id = region.id;
+//! engine.set_region(RegionState { region, applied: LogId::ZERO });
+//! engine.write(id, LogId::new(1, 1), |batch: &mut dyn Write| {
+//!     batch.put(Cf::Default, b"a", b"1");
+//!     batch.put(Cf::Default, b"b", b"2");
+//! });
+//!
+//! // A snapshot stays as it is, on any thread, whatever is written after it …
+//! let reader: MemReader = engine.reader();
+//! let before: MemSnapshot = reader.snapshot();
+//! engine.write(id, LogId::new(1, 2), |batch| batch.delete(Cf::Default, b"a"));
+//! assert_eq!(before.get(Cf::Default, b"a").as_deref(), Some(&b"1"[..]));
+//! let mut backwards = Vec::new();
+//! before.scan(Cf::Default, b"", b"", true, &mut |key, _| {
+//!     backwards.push(key.to_vec());
+//!     true
+//! });
+//! assert_eq!(backwards, [b"b", b"a"]);
+//!
+//! // … and what only it can see is accounted for until it goes.
+//! let Memory { keys, superseded_bytes, snapshots, .. } = engine.memory();
+//! assert!(keys == 1 && superseded_bytes > 0 && snapshots == 1);
+//! assert_eq!(before.region(id).map(|state| state.applied), Some(LogId::new(1, 1)));
+//! drop(before);
+//! assert_eq!(engine.memory().superseded_bytes, 0);
+//! ```
+//!
 //! The engine of this crate, [`MemEngine`], keeps everything in memory; `checkpoint` makes it
 //! durable. The traits are the seam for one that keeps data on disk.
 

@@ -35,7 +35,7 @@ use crate::command::encoding::{LimitExceeded, Ops};
 use crate::command::{KEY_BYTES_MAX, OPS_MAX, REQUEST_BYTES_MAX, Request, VALUE_BYTES_MAX};
 
 /// The store of this process, as forwarding needs it. Nothing here blocks.
-pub trait Local: Send + Sync + 'static {
+pub(crate) trait Local: Send + Sync + 'static {
     /// Who it is.
     fn store(&self) -> StoreId;
     /// How the region looks from here.
@@ -52,11 +52,11 @@ pub trait Local: Send + Sync + 'static {
 
 /// A region as a store sees it. May be out of date, which is noticed where it matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct View {
+pub(crate) struct View {
     /// The store that leads, if known.
-    pub leader: Option<StoreId>,
+    pub(crate) leader: Option<StoreId>,
     /// The region's epoch.
-    pub epoch: Epoch,
+    pub(crate) epoch: Epoch,
 }
 
 /// How often what is parked is tried again, and deadlines are looked at. A new leader is found so
@@ -92,7 +92,7 @@ struct State {
 }
 
 /// Routes the requests that arrive at one store.
-pub struct Forwarder<L> {
+pub(crate) struct Forwarder<L> {
     local: L,
     timeout: Duration,
     /// Never locked while something outside is called: an answer may come from within.
@@ -104,19 +104,19 @@ pub struct Forwarder<L> {
 impl<L: Local> Forwarder<L> {
     /// A forwarder whose writes find a leader and get an answer within `timeout`. Some thread has
     /// to call [`Forwarder::watch`].
-    pub fn new(local: L, timeout: Duration) -> Arc<Forwarder<L>> {
+    pub(crate) fn new(local: L, timeout: Duration) -> Arc<Forwarder<L>> {
         let state = State { next_id: RandomState::new().hash_one(0), ..State::default() };
         let (state, changed) = (Mutex::new(state), Condvar::new());
         Arc::new(Forwarder { local, timeout, state, changed })
     }
 
     /// The store behind it.
-    pub fn local(&self) -> &L {
+    pub(crate) fn local(&self) -> &L {
         &self.local
     }
 
     /// Takes all requests of `batch`, of clients of this store, on.
-    pub fn submit(self: &Arc<Self>, batch: &mut Vec<(Request, Callback)>, now: Instant) {
+    pub(crate) fn submit(self: &Arc<Self>, batch: &mut Vec<(Request, Callback)>, now: Instant) {
         let view = self.local.view();
         let deadline = now + self.timeout;
         for (request, callback) in batch.drain(..) {
@@ -206,7 +206,7 @@ impl<L: Local> Forwarder<L> {
     /// A request of another store's client: this store is thought to lead.
     ///
     /// What can't be read is not proposed: an entry that a state machine can't read halts it.
-    pub fn on_request(self: &Arc<Self>, from: StoreId, id: u64, body: Bytes) {
+    pub(crate) fn on_request(self: &Arc<Self>, from: StoreId, id: u64, body: Bytes) {
         let forwarder = Arc::clone(self);
         let callback = Callback::new(move |answer| {
             if !forwarder.local.send_reply(from, id, answer::encode(&answer)) {
@@ -223,7 +223,7 @@ impl<L: Local> Forwarder<L> {
     }
 
     /// The answer to a request that was sent to another store.
-    pub fn on_reply(self: &Arc<Self>, from: StoreId, id: u64, body: &Bytes) {
+    pub(crate) fn on_reply(self: &Arc<Self>, from: StoreId, id: u64, body: &Bytes) {
         let sent = {
             let mut state = self.state.lock();
             match state.sent.get(&id) {
@@ -241,7 +241,7 @@ impl<L: Local> Forwarder<L> {
     }
 
     /// The connection to `store` was lost, and with it what was on its way, or its reply.
-    pub fn on_lost(&self, store: StoreId) {
+    pub(crate) fn on_lost(&self, store: StoreId) {
         let lost: Vec<Sent> = {
             let mut state = self.state.lock();
             state.sent.extract_if(|_, sent| sent.to == store).map(|(_, sent)| sent).collect()
@@ -252,7 +252,7 @@ impl<L: Local> Forwarder<L> {
     }
 
     /// Tries what is parked again, and ends what takes too long.
-    pub fn tick(self: &Arc<Self>, now: Instant) {
+    pub(crate) fn tick(self: &Arc<Self>, now: Instant) {
         let (late, parked) = {
             let mut state = self.state.lock();
             let late: Vec<Sent> = state
@@ -280,7 +280,7 @@ impl<L: Local> Forwarder<L> {
     }
 
     /// Watches deadlines until stopped; the body of a thread. Sleeps while nothing is on its way.
-    pub fn watch(self: &Arc<Self>) {
+    pub(crate) fn watch(self: &Arc<Self>) {
         while self.wait_for_tick() {
             self.tick(Instant::now());
         }
@@ -300,7 +300,7 @@ impl<L: Local> Forwarder<L> {
     }
 
     /// Ends [`Forwarder::watch`] and answers everybody who still waits here.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         let (sent, parked) = {
             let mut state = self.state.lock();
             state.is_stopped = true;

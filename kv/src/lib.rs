@@ -12,10 +12,10 @@
 //! | [`client`] | a client that asks again only when it may |
 //! | `checkpoint`, `snapshot_file`, `blocks` | the state on disk, and which of it a store starts from |
 //! | [`machine`] | what a committed entry does: checks, changes, answers |
-//! | [`resp`], [`limits`] | the protocol clients speak, and what is taken from them |
+//! | `resp`, [`limits`] | the protocol clients speak, and what is taken from them |
 //! | [`server`] | all connections of a store in one thread; the commands |
-//! | [`forward`] | from any store to the one that leads |
-//! | [`store`], [`members`] | one store with everything, from its directory to its clients |
+//! | `forward` | from any store to the one that leads |
+//! | [`store`], `members` | one store with everything, from its directory to its clients |
 //! | [`metrics`] | what a store shows to whoever watches it |
 //! | [`mod@bench`] | measuring all of it, from clients' side |
 //! | [`cli`] | the program `raftkv` |
@@ -29,12 +29,9 @@ pub mod cli;
 pub mod client;
 pub mod command;
 pub mod engine;
-pub mod forward;
 pub mod limits;
 pub mod machine;
-pub mod members;
 pub mod metrics;
-pub mod resp;
 pub mod server;
 pub mod sessions;
 pub mod store;
@@ -42,9 +39,12 @@ pub mod store;
 mod blocks;
 mod checkpoint;
 mod execute;
+mod forward;
 mod hash;
+mod members;
 mod proposals;
 mod region_snapshot;
+mod resp;
 mod snapshot_file;
 mod wire;
 

@@ -47,7 +47,7 @@ fn list(stores: &[StoreId]) -> String {
 ///
 /// # Errors
 /// If the file is damaged or can't be read.
-pub fn read(disk: &dyn Disk) -> Result<Option<Vec<StoreId>>, MembersError> {
+pub(crate) fn read(disk: &dyn Disk) -> Result<Option<Vec<StoreId>>, MembersError> {
     let Some(content) = disk::read(disk, FILE)? else { return Ok(None) };
     let text = std::str::from_utf8(&content).map_err(|_| MembersError::Damaged("not text"))?;
     let body = text.strip_prefix(HEAD).ok_or(MembersError::Damaged("not a list of stores"))?;
@@ -64,7 +64,7 @@ pub fn read(disk: &dyn Disk) -> Result<Option<Vec<StoreId>>, MembersError> {
 ///
 /// # Errors
 /// If they differ, or the disk fails.
-pub fn agree(disk: &dyn Disk, stores: &[StoreId]) -> Result<(), MembersError> {
+pub(crate) fn agree(disk: &dyn Disk, stores: &[StoreId]) -> Result<(), MembersError> {
     match read(disk)? {
         None => Ok(disk::replace(disk, FILE, encode(&list(stores)).as_bytes())?),
         Some(began) if began == stores => Ok(()),

@@ -21,7 +21,7 @@ use crate::hash;
 /// # machine.create(region.clone());
 /// let (callback, answer) = Callback::pair();
 /// machine.read(region.id, vec![Query::snapshot(region.epoch, callback)]);
-/// let snapshot = answer.recv()??;
+/// let snapshot: kv::RegionSnapshot = answer.recv()??;
 /// assert_eq!(snapshot.count(kv::Cf::Default, b"", b""), 0);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

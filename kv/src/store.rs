@@ -6,6 +6,30 @@
 //!          requests of other stores
 //! ```
 //!
+//! ```
+//! use std::net::TcpListener;
+//! use kv::store::{RunningStore, StartError, StoreOptions};
+//! use raftstore::StoreId;
+//! use raftstore::disk::ClusterId;
+//! use raftstore::transport::local::Network;
+//!
+//! let dir = tempfile::tempdir()?;
+//! let options = |store| {
+//!     let data = dir.path().to_owned();
+//!     StoreOptions::new(StoreId(store), ClusterId(7), vec![StoreId(store)], data)
+//! };
+//! let (network, port) = (Network::new(), || TcpListener::bind("127.0.0.1:0"));
+//! let store = RunningStore::start(options(1), network.transport(StoreId(1)), port()?)?;
+//! println!("clients connect to {}", store.address());
+//! store.stop()?;
+//! drop(store);
+//!
+//! // The directory has an owner now.
+//! let other = RunningStore::start(options(2), network.transport(StoreId(2)), port()?);
+//! assert!(matches!(other, Err(StartError::Identity { .. })));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! **Starting** finds out what is wrong before anything is changed, in this order: is the directory
 //! ours, is the log whole, does the state machine fit the log. What a client port needs is the
 //! caller's business, so that a taken port is known before any of that.
@@ -37,7 +61,8 @@ use crate::command::Request;
 use crate::engine::MemReader;
 use crate::forward::{Forwarder, Local, View};
 use crate::machine::{CheckpointOptions, KvMachine, OpenError};
-use crate::members::{self, MembersError};
+use crate::members;
+pub use crate::members::MembersError;
 use crate::metrics::{Figures, Recovery};
 use crate::server::{Backend, Options, Server, Status, Stopper};
 
@@ -73,6 +98,13 @@ pub struct StoreOptions {
 ///
 /// # Errors
 /// If it can't be made.
+///
+/// ```
+/// let dir = tempfile::tempdir()?;
+/// let disk = kv::store::open_directory(&dir.path().join("new"))?;
+/// assert_eq!(disk.list()?, [String::new(); 0]);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn open_directory(path: &Path) -> io::Result<Arc<dyn Disk>> {
     Ok(Arc::new(DirDisk::open(path, Route::default())?))
 }

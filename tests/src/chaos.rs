@@ -21,6 +21,28 @@
 //! - all of that is still so after everything has lost its power at once;
 //! - a store whose disk was damaged starts with all it had, or says which file it cannot trust and
 //!   stays down: for good, unless its disk is put back as it was ([`crate::sim::rot`]).
+//!
+//! ```
+//! use harness::chaos::plan::{Faults, Plan};
+//! use harness::chaos::{Cuts, Injected, Report, run_less};
+//!
+//! // The conditions of a seed, and less of it: two clients, no faults, and little time.
+//! let Plan { faults, seed: 7, .. } = Plan::draw(7) else { unreachable!() };
+//! let _: Faults = faults;
+//! let cuts = Cuts {
+//!     faults: Some([].into()),
+//!     lists: Some(1),
+//!     shared: Some(1),
+//!     chaos_ms: Some(200),
+//!     tail: Some(0),
+//! };
+//! let report: Report = run_less(7, &cuts, 10)?;
+//! assert!(report.committed > 0 && report.checks > 0);
+//! let injected: &Injected = &report.injected;
+//! assert!(!injected.contains_key("power lost"));
+//! let _whole = || harness::chaos::run(7);
+//! # Ok::<(), Box<harness::chaos::Found>>(())
+//! ```
 
 mod cuts;
 mod faults;

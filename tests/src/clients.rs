@@ -4,6 +4,39 @@
 //! of them, finds the leader for each as a real client would, gives up when an answer takes too
 //! long, and keeps account: every request that was ever handed to a store is answered, even when
 //! nobody waits any more.
+//!
+//! ```
+//! use std::cell::RefCell;
+//! use std::rc::Rc;
+//! use harness::clients::{
+//!     Client, Counter, CounterClient, Driver, ListClient, Mix, OwnKeys, Requests, SharedClient,
+//! };
+//! use harness::cluster::Cluster;
+//! use harness::linearizability::{Verdict, store};
+//! use harness::lists::Lists;
+//! use harness::sim::ms;
+//!
+//! let mut cluster = Cluster::sim(3, 7);
+//! let history = Rc::new(RefCell::new(store::Requests::new()));
+//! let lists = Rc::new(RefCell::new(Lists::new()));
+//! let counter = Rc::new(RefCell::new(Counter::default()));
+//! let mut driver = Driver::new(7, ms(500), ms(5));
+//! driver.add(SharedClient::new(Rc::clone(&history), 1, 2, Mix::default(), 1));
+//! driver.add(SharedClient::new(Rc::clone(&history), 2, 2, Mix::default(), 2));
+//! driver.add(ListClient::new(Rc::clone(&lists), vec!["list".into()], 50, 3));
+//! driver.add(CounterClient::new(Rc::clone(&counter), "sum".into()));
+//! fn add(driver: &mut Driver, client: impl Client + 'static) {
+//!     driver.add(client);
+//! }
+//! add(&mut driver, OwnKeys::new(5, 5));
+//! driver.run_for(&mut cluster, ms(1000))?;
+//! driver.drain(&mut cluster, ms(2000))?;
+//!
+//! let Requests { done, .. } = driver.requests();
+//! assert!(done > 10);
+//! assert!(matches!(store::check(&history.borrow(), 100_000), Verdict::Linearizable { .. }));
+//! # Ok::<(), String>(())
+//! ```
 
 mod counter;
 mod lists;

@@ -3,6 +3,15 @@
 //! The hasher of the standard library may change with it, and a seed written down in an issue
 //! should still give the same trace hash next year. FNV-1a over bytes; whole numbers are mixed in
 //! at once, because traces consist of them.
+//!
+//! ```
+//! use std::hash::Hasher;
+//! use harness::digest::Digest;
+//!
+//! let mut digest = Digest::new();
+//! digest.write(b"some bytes");
+//! assert_eq!(digest.finish(), Digest::of(b"some bytes"));
+//! ```
 
 use std::hash::Hasher;
 

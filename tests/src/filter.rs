@@ -24,6 +24,38 @@
 //! cluster.add_filter(Delay::new(Which::kind(Kind::Append), ms(0)..ms(30), 7));
 //! cluster.must_put("k", "v");
 //! ```
+//!
+//! A filter of one's own says what becomes of each message:
+//!
+//! ```
+//! use harness::cluster::Cluster;
+//! use harness::filter::{Duplicate, Filter, Kind, Lossy, Partition, Passage, Which};
+//! use harness::sim::ms;
+//! use raftstore::StoreId;
+//! use raftstore::codec::message::PeerMessage;
+//!
+//! /// The first store is far away.
+//! struct Far;
+//!
+//! impl Filter for Far {
+//!     fn passes(&self, _: StoreId, _: StoreId, _: &PeerMessage) -> bool {
+//!         true
+//!     }
+//!
+//!     fn passage(&self, from: StoreId, to: StoreId, _: &PeerMessage) -> Passage {
+//!         let is_far = from == StoreId(1) || to == StoreId(1);
+//!         Passage { late: if is_far { ms(20) } else { 0 }, ..Passage::default() }
+//!     }
+//! }
+//!
+//! let mut cluster = Cluster::sim(3, 7);
+//! cluster.add_filter(Far);
+//! cluster.add_filter(Lossy::new(5, 7));
+//! cluster.add_filter(Duplicate::new(Which::kind(Kind::Append), ms(1)..ms(9), 7));
+//! cluster.must_put("k", "v");
+//! cluster.add_filter(Partition { one: vec![StoreId(1)], other: vec![StoreId(2), StoreId(3)] });
+//! cluster.must_put("k", "w");
+//! ```
 
 mod which;
 

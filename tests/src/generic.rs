@@ -13,6 +13,26 @@
 //! 5. Clients share keys and lists, judged for linearizability.
 //! 6. Everything follows from a seed, in virtual time.
 //! 7. Only what may be done twice is repeated, or all within sessions (`exactly_once`).
+//!
+//! ```no_run
+//! use harness::cluster::{Cluster, Stop};
+//! use harness::generic::suite::{Named, test};
+//! use harness::generic::{Generic, Outcome};
+//!
+//! let options = Generic {
+//!     clients: 5,
+//!     unreliable: true,
+//!     partitions: true,
+//!     crash: Some(Stop::PowerLoss),
+//!     ..Generic::new(7)
+//! };
+//! let outcome: Outcome = options.run(&mut Cluster::sim(5, 7));
+//! println!("{outcome:?}");
+//!
+//! // One of TinyKV's, by name.
+//! let named: Named = test("PersistPartition2B");
+//! named.on_sim(7);
+//! ```
 
 pub mod suite;
 

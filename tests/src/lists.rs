@@ -15,6 +15,22 @@
 //! The last rule is about pairs only, which is enough: a preorder by position that contradicts no
 //! pair ordered in time extends that order. Appends with unknown outcome may be absent, or present
 //! anywhere after their floor; they raise no floor themselves.
+//!
+//! ```
+//! use harness::lists::{Appended, Lists, OpId, Tally, Violation};
+//!
+//! let mut lists = Lists::new();
+//! let (append, token): (OpId, _) = lists.append(&"k".into());
+//! lists.appended(append, Appended::Length(token.len() as u64));
+//! let read = lists.read(&"k".into());
+//! lists.was_read(read, Some(token.clone()));
+//! assert_eq!(lists.tally(), Tally { appends: 1, reads: 1, ..Tally::default() });
+//! assert_eq!(lists.check(&[("k".into(), token)].into()), Ok(()));
+//!
+//! // Had it been lost, that would be seen.
+//! let violation: Result<(), Violation> = lists.check(&[].into());
+//! assert!(violation.is_err());
+//! ```
 
 use std::collections::BTreeMap;
 use std::fmt;

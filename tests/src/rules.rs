@@ -3,6 +3,20 @@
 //! All breaks are put into one copy of the core, each behind a switch, so that one build serves for
 //! all: the environment variable [`SWITCH`] says which one is on. A break that no test notices is a
 //! rule that nobody keeps.
+//!
+//! ```
+//! use std::collections::BTreeMap;
+//! use harness::rules::{Caught, Rule, parse, plant, rewrite};
+//!
+//! let list = include_str!("../rules.txt");
+//! let rules: Vec<Rule> = parse(list)?;
+//! assert!(rules.len() >= 90);
+//! let none: BTreeMap<String, Vec<Caught>> = BTreeMap::new();
+//! assert_eq!(parse(&rewrite(list, &none))?.len(), rules.len());
+//! // plant(text, &rules) breaks those of one file, each behind its switch.
+//! let _ = plant;
+//! # Ok::<(), String>(())
+//! ```
 
 use std::collections::BTreeMap;
 

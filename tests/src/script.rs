@@ -22,6 +22,26 @@
 //!               1: StateFollower (Voter) Term:0 Lead:0\n";
 //! assert!(run_text(script, &Options::default()).passed());
 //! ```
+//!
+//! Of a folder, as `--bin conformance` has it:
+//!
+//! ```no_run
+//! use harness::script::{
+//!     ElectionTimeout, Failure, FileReport, Options, Outcome, Verdict, find, run_file, run_text,
+//! };
+//!
+//! let options = Options { election_timeout: ElectionTimeout::Lowest, rewrite: false };
+//! for path in find("tests/scripts".as_ref())? {
+//!     let report: FileReport = run_file(&path, &options)?;
+//!     if let Verdict::Failed { first, others } = &report.verdict {
+//!         let first: &Failure = first;
+//!         println!("{report}, and {others} more: {first:?}");
+//!     }
+//! }
+//! let outcome: Outcome = run_text("", &options);
+//! assert!(outcome.passed());
+//! # Ok::<(), std::io::Error>(())
+//! ```
 
 mod args;
 mod commands;
@@ -45,7 +65,6 @@ mod suite;
 use std::ops::Range;
 
 pub use files::{FileReport, Verdict, find, run_file};
-pub use grammar::{Arg, Directive, Malformed, Script};
 pub use run::{Failure, Outcome, run_text};
 
 /// How scripts are run.

@@ -49,6 +49,17 @@ pub enum ClusterError {
 }
 
 /// Running stores, one of which leads.
+///
+/// ```no_run
+/// use kv::bench::{ClusterError, LocalCluster, Sync};
+///
+/// let dir = tempfile::tempdir()?;
+/// let cluster = LocalCluster::start(dir.path(), 3, Sync::Always, |_| {})?;
+/// println!("store {} leads, clients connect to {}", cluster.leader().store(), cluster.address());
+/// let stopped: Result<(), ClusterError> = cluster.stop();
+/// stopped?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct LocalCluster {
     stores: Vec<RunningStore>,

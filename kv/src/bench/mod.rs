@@ -7,6 +7,25 @@
 //!                                                          └── wire     over connections
 //! ```
 //!
+//! ```no_run
+//! use kv::bench::{BenchError, BenchOptions, Workload, Wrong, run};
+//! use kv::cli::{Args, Command};
+//!
+//! let Command::Bench(options) = Args::parse(["raftkv", "bench", "--clients", "1,64"])?.command else {
+//!     unreachable!()
+//! };
+//! let options: BenchOptions = options;
+//! assert_eq!(options.workload, Workload::Commit);
+//! match run(&options) {
+//!     Err(BenchError::Lost(what)) => {
+//!         let what: Wrong = what;
+//!         panic!("{what}")
+//!     }
+//!     told => told?,
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! | file | what |
 //! |---|---|
 //! | `options` | what is to be measured |

@@ -54,6 +54,23 @@ pub enum Background {
 }
 
 /// When checkpoints are written.
+///
+/// ```
+/// use std::sync::Arc;
+/// use kv::{Background, CheckpointOptions, KvMachine, OpenError};
+/// use raftstore::disk::{DirDisk, Route};
+///
+/// let dir = tempfile::tempdir()?;
+/// let disk = Arc::new(DirDisk::open(dir.path(), Route::default())?);
+/// let often = CheckpointOptions { log_bytes_min: 1 << 20, ..CheckpointOptions::default() };
+/// assert_eq!(often.background, Background::Thread);
+/// match KvMachine::open(disk, often, []) {
+///     Ok(machine) => assert_eq!(machine.pending(), 0),
+///     Err(OpenError::Damaged { file, .. }) => panic!("{file} was changed by somebody else"),
+///     Err(why) => return Err(why.into()),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CheckpointOptions {
     /// Bytes by which the log must have grown. More makes restarts slower: all of it is applied

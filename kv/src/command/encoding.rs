@@ -55,6 +55,16 @@ mod tag {
 }
 
 /// Why a request cannot be encoded. Nothing was proposed.
+///
+/// ```
+/// use kv::command::encoding::{LimitExceeded, Malformed};
+/// use kv::{Op, Request};
+///
+/// let request = Request::from(Op::get(vec![b'k'; 65_537]));
+/// assert_eq!(request.encode(), Err(LimitExceeded::Key(65_537)));
+/// let garbage = Request::decode(&b"garbage".as_slice().into());
+/// assert!(garbage.is_err_and(|Malformed { what }| !what.is_empty()));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LimitExceeded {

@@ -28,7 +28,7 @@ const ARGS_KEPT_MAX: usize = 256;
 
 /// What the bytes so far amount to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decoded {
+pub(crate) enum Decoded {
     /// Nothing yet; more has to arrive.
     Incomplete,
     /// A command, whose arguments have been put where the caller said. At least one.
@@ -39,7 +39,7 @@ pub enum Decoded {
 
 /// The limit a command broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Oversized {
+pub(crate) enum Oversized {
     /// An argument of so many bytes.
     Argument(usize),
     /// So many arguments.
@@ -69,7 +69,7 @@ impl fmt::Display for Oversized {
 
 /// Bytes that no client of this protocol sends. In the words of Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ProtocolError {
+pub(crate) enum ProtocolError {
     /// The number of arguments is none, or out of range.
     #[error("Protocol error: invalid multibulk length")]
     ArrayLength,
@@ -106,7 +106,7 @@ enum At {
 
 /// Finds the commands in one connection's input.
 #[derive(Debug)]
-pub struct Decoder {
+pub(crate) struct Decoder {
     at: At,
     /// Bytes of the buffer, from its front, that are understood. A line: that have no end in them.
     done: usize,
@@ -129,7 +129,7 @@ impl Decoder {
     ///
     /// # Errors
     /// When the input is not the protocol. The decoder is of no use afterwards.
-    pub fn next(
+    pub(crate) fn next(
         &mut self,
         input: &mut BytesMut,
         args: &mut Vec<Bytes>,
@@ -153,12 +153,6 @@ impl Decoder {
                 return Ok(Decoded::Incomplete);
             }
         }
-    }
-
-    /// Whether the input ends between two commands.
-    #[must_use]
-    pub fn is_between_commands(&self) -> bool {
-        self.at == At::Start && self.done == 0
     }
 
     /// `*<arguments>\r\n`. Arrays of none (also the null array) are no command and are skipped.

@@ -17,7 +17,7 @@ use bytes::{Buf, Bytes};
 
 /// Which RESP a connection speaks; 2 until it says `HELLO 3`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Version {
+pub(crate) enum Version {
     /// RESP2.
     #[default]
     V2,
@@ -28,7 +28,7 @@ pub enum Version {
 impl Version {
     /// 2 or 3.
     #[must_use]
-    pub fn number(self) -> i64 {
+    pub(crate) fn number(self) -> i64 {
         match self {
             Version::V2 => 2,
             Version::V3 => 3,
@@ -45,7 +45,7 @@ const SLICES_MAX: usize = 64;
 
 /// Bytes for one connection, in order. Large values are shared with the store and not copied.
 #[derive(Debug, Default)]
-pub struct Output {
+pub(crate) struct Output {
     /// Full pieces, before `tail`.
     pieces: VecDeque<Bytes>,
     /// Where answers are written to.
@@ -59,18 +59,18 @@ pub struct Output {
 impl Output {
     /// Bytes that wait.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// Whether nothing waits.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// What an answer is written with.
-    pub fn writer(&mut self, version: Version) -> Writer<'_> {
+    pub(crate) fn writer(&mut self, version: Version) -> Writer<'_> {
         Writer { output: self, version }
     }
 
@@ -78,7 +78,7 @@ impl Output {
     ///
     /// # Errors
     /// Those of the sink but for `WouldBlock` and `Interrupted`.
-    pub fn write_to(&mut self, sink: &mut impl Write, bytes_max: usize) -> io::Result<bool> {
+    pub(crate) fn write_to(&mut self, sink: &mut impl Write, bytes_max: usize) -> io::Result<bool> {
         let mut written = 0;
         while self.len > 0 && written < bytes_max {
             let result = if self.pieces.is_empty() {
@@ -133,7 +133,7 @@ impl Output {
 
     /// Everything in one piece.
     #[must_use]
-    pub fn into_bytes(mut self) -> Bytes {
+    pub(crate) fn into_bytes(mut self) -> Bytes {
         if self.pieces.is_empty() && self.gone == 0 {
             return self.tail.into();
         }
@@ -146,7 +146,7 @@ impl Output {
     }
 
     /// Appends bytes that are an answer, or part of one, already.
-    pub fn raw(&mut self, bytes: &[u8]) {
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
         self.tail.extend_from_slice(bytes);
         self.len += bytes.len();
     }
@@ -168,7 +168,7 @@ impl Output {
 
 /// Appends answers to an [`Output`].
 #[derive(Debug)]
-pub struct Writer<'a> {
+pub(crate) struct Writer<'a> {
     output: &'a mut Output,
     version: Version,
 }
@@ -176,46 +176,46 @@ pub struct Writer<'a> {
 impl Writer<'_> {
     /// The version it writes.
     #[must_use]
-    pub fn version(&self) -> Version {
+    pub(crate) fn version(&self) -> Version {
         self.version
     }
 
     /// Bytes that are an answer already.
-    pub fn raw(&mut self, bytes: &[u8]) {
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
         self.output.raw(bytes);
     }
 
     /// A status, such as `OK`.
-    pub fn status(&mut self, text: &str) {
+    pub(crate) fn status(&mut self, text: &str) {
         self.line(b'+', text.as_bytes());
     }
 
     /// An error: a prefix in capitals, a space, a sentence.
-    pub fn error(&mut self, text: &str) {
+    pub(crate) fn error(&mut self, text: &str) {
         self.line(b'-', text.as_bytes());
     }
 
     /// A number.
-    pub fn integer(&mut self, value: i64) {
+    pub(crate) fn integer(&mut self, value: i64) {
         self.number(b':', value);
     }
 
     /// A string.
-    pub fn string(&mut self, bytes: &[u8]) {
+    pub(crate) fn string(&mut self, bytes: &[u8]) {
         self.length(b'$', bytes.len());
         self.output.raw(bytes);
         self.output.raw(b"\r\n");
     }
 
     /// A string that may be large.
-    pub fn value(&mut self, bytes: &Bytes) {
+    pub(crate) fn value(&mut self, bytes: &Bytes) {
         self.length(b'$', bytes.len());
         self.output.share(bytes);
         self.output.raw(b"\r\n");
     }
 
     /// Text for people, which a client shows as it is.
-    pub fn text(&mut self, text: &str) {
+    pub(crate) fn text(&mut self, text: &str) {
         match self.version {
             Version::V2 => self.string(text.as_bytes()),
             Version::V3 => {
@@ -228,7 +228,7 @@ impl Writer<'_> {
     }
 
     /// Nothing.
-    pub fn null(&mut self) {
+    pub(crate) fn null(&mut self) {
         self.output.raw(match self.version {
             Version::V2 => b"$-1\r\n".as_slice(),
             Version::V3 => b"_\r\n",
@@ -236,12 +236,12 @@ impl Writer<'_> {
     }
 
     /// A list; so many answers follow.
-    pub fn list(&mut self, len: usize) {
+    pub(crate) fn list(&mut self, len: usize) {
         self.length(b'*', len);
     }
 
     /// A map; so many pairs follow.
-    pub fn map(&mut self, pairs: usize) {
+    pub(crate) fn map(&mut self, pairs: usize) {
         match self.version {
             Version::V2 => self.length(b'*', pairs * 2),
             Version::V3 => self.length(b'%', pairs),
@@ -249,7 +249,7 @@ impl Writer<'_> {
     }
 
     /// A set; so many answers follow.
-    pub fn set(&mut self, len: usize) {
+    pub(crate) fn set(&mut self, len: usize) {
         match self.version {
             Version::V2 => self.length(b'*', len),
             Version::V3 => self.length(b'~', len),

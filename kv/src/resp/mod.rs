@@ -13,9 +13,9 @@
 //! each answer (maps in random order) and walks it twice. The tests hold both ends of this module
 //! against that crate.
 
-pub mod decode;
-pub mod encode;
+pub(crate) mod decode;
+pub(crate) mod encode;
 mod inline;
 
-pub use decode::{Decoded, Decoder, Oversized, ProtocolError};
-pub use encode::{Output, Version};
+pub(crate) use decode::{Decoded, Decoder};
+pub(crate) use encode::{Output, Version};

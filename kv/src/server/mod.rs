@@ -13,6 +13,40 @@
 //! | `commands` | what each command asks |
 //! | `backend` `completions` | the seam to the store, and the way back |
 //!
+//! ```
+//! use std::io::{Read, Write};
+//! use std::sync::Arc;
+//! use kv::server::{Backend, Options, Server, Status, Stopper};
+//! use kv::{Callback, Request};
+//! use raftstore::Refusal;
+//!
+//! /// A store that is always too busy.
+//! struct Busy;
+//!
+//! impl Backend for Busy {
+//!     fn submit(&self, batch: &mut Vec<(Request, Callback)>) {
+//!         batch.drain(..).for_each(|(_, callback)| callback.answer(Err(Refusal::Busy.into())));
+//!     }
+//!
+//!     fn status(&self) -> Status {
+//!         Status::starting(1)
+//!     }
+//! }
+//!
+//! let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+//! let server = Server::new(listener, Arc::new(Busy), Options::default())?;
+//! let (address, stopper): (_, Stopper) = (server.address(), server.stopper());
+//! let serving = std::thread::spawn(|| server.run());
+//! let mut client = std::net::TcpStream::connect(address)?;
+//! client.write_all(b"SET name kim\r\nQUIT\r\n")?;
+//! let mut told = String::new();
+//! client.read_to_string(&mut told)?;
+//! assert!(told.starts_with("-BUSY ") && told.ends_with("+OK\r\n"), "{told}");
+//! stopper.stop();
+//! serving.join().expect("the server does not panic")?;
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
 //! # What a client can rely on
 //!
 //! Commands of one connection take effect in the order they were sent. Every command is answered

@@ -22,6 +22,37 @@
 //! Nothing here sleeps for a fixed time: whatever is waited for has a deadline, in the time of the
 //! back end. A cluster that does not do what it must panics, as an assertion does, and says how to
 //! have the run again.
+//!
+//! A cluster is built from options, too, and what is behind it can be had:
+//!
+//! ```
+//! use harness::cluster::{
+//!     Backend, Cluster, ClusterLink, Patience, SimCluster, Stop, ThreadCluster, ThreadOptions, Ticket,
+//! };
+//! use harness::sim::{Options, ms};
+//! use kv::Op;
+//!
+//! let back = SimCluster::new(Options::new(5, 7)).map_err(|failure| failure.to_string())?;
+//! let mut cluster = Cluster::over(Box::new(back) as Box<dyn Backend>);
+//! let leader = cluster.wait_leader();
+//! let ticket: Ticket = cluster.submit(leader, Op::put("k", "v").into());
+//! while cluster.poll().is_none_or(|(of, _)| of != ticket) {
+//!     let soon = cluster.now() + ms(1);
+//!     cluster.advance(soon);
+//! }
+//! // Its power is cut; others have what was acknowledged.
+//! cluster.stop_server_by(leader, Stop::PowerLoss);
+//! cluster.must_get("k", "v");
+//! // The client library works on it, in its time.
+//! let mut client: kv::Client<ClusterLink<'_>> = cluster.client();
+//! assert_eq!(client.add("visits", 1), Ok(Some(1)));
+//!
+//! // The same over real threads, which are waited for a little longer.
+//! let _ = Patience::default();
+//! let options: ThreadOptions = ThreadOptions::new(3);
+//! let _: fn(ThreadOptions) -> Result<ThreadCluster, String> = ThreadCluster::with;
+//! # Ok::<(), String>(())
+//! ```
 
 pub mod backend;
 mod faults;

@@ -16,6 +16,19 @@
 //! What must hold for every image: it is recovered as exactly the log after some batch that was
 //! appended by then, and not before the last that was synced; or if something durable was damaged,
 //! it is refused by file and offset. The same seed gives the same round.
+//!
+//! ```no_run
+//! use harness::crashes::{Counts, full, round};
+//!
+//! let (mut counts, what): (Counts, _) = round(7);
+//! what?;
+//! let (on_full_disk, what) = full::attack(&std::env::current_exe().map_err(|e| e.to_string())?);
+//! what?;
+//! counts.merge(on_full_disk);
+//! println!("{} images of a disk, each recovered as it must be", counts.images());
+//! // What the program calls itself for: full::fill(dir)
+//! # Ok::<(), String>(())
+//! ```
 
 mod counts;
 mod damage;

@@ -8,6 +8,15 @@
 //! disk.
 //!
 //! A *life* is one group under one seed, for so many messages; then comes the next.
+//!
+//! ```
+//! use harness::fuzz::{Counts, run};
+//!
+//! let mut all = Counts::default();
+//! all.add(&run(7, 1000)?);
+//! assert!(all.messages >= 1000);
+//! # Ok::<(), String>(())
+//! ```
 
 mod forge;
 mod host;

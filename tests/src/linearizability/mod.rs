@@ -32,6 +32,12 @@
 //! history.answer(get, Response { results: vec![OpResult::Value(None)] });
 //! let Verdict::Violation(why) = store::check(&history, 1000) else { panic!("a stale read") };
 //! assert!(why.to_string().contains("client 2"));
+//!
+//! use harness::linearizability::{Call, CallId, Outcome, Tally};
+//! let late: CallId = history.invoke(3, Op::put("x", "2").into());
+//! let Some(Call { outcome: Outcome::Unknown, .. }) = history.calls().last() else { unreachable!() };
+//! history.refuse(late);
+//! assert_eq!(history.tally(), Tally { answered: 2, refused: 1, unknown: 0 });
 //! ```
 
 pub mod search;

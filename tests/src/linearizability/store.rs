@@ -8,6 +8,22 @@
 //! Wing's locality), and the search is exponential, so it is run on each part by itself. A key is an
 //! object unless some request touches several: all keys of a request belong together, and a range
 //! holds together all keys of the history that are in it.
+//!
+//! ```
+//! use harness::linearizability::store::{Requests, Store, check, parts};
+//! use harness::linearizability::{Verdict, search};
+//! use kv::{Op, OpResult, Response};
+//!
+//! let mut history = Requests::new();
+//! for key in ["x", "y"] {
+//!     let call = history.invoke(1, Op::add(key, 2).into());
+//!     history.answer(call, Response { results: vec![OpResult::Integer(2)] });
+//! }
+//! assert_eq!(parts(&history).len(), 2, "nothing joins the two keys");
+//! assert!(matches!(check(&history, 100), Verdict::Linearizable { .. }));
+//! // All of it at once is the same, and dearer.
+//! assert!(matches!(search::check(&Store, &history, 100), Verdict::Linearizable { .. }));
+//! ```
 
 use std::collections::BTreeMap;
 

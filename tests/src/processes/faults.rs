@@ -68,11 +68,12 @@ pub const KINDS: [&str; 12] = [
 /// Faults without end, that follow from a seed.
 ///
 /// ```
-/// use harness::processes::faults::{Faults, KINDS, Step};
+/// use harness::processes::faults::{Fault, Faults, KINDS, Step, Victim};
 ///
-/// let some: Vec<_> = Faults::new(7).take(KINDS.len()).collect();
+/// let some: Vec<Fault> = Faults::new(7).take(KINDS.len()).collect();
 /// assert!(KINDS.iter().all(|kind| some.iter().any(|fault| fault.kind == *kind)));
-/// assert!(some.iter().any(|fault| matches!(fault.steps[0], Step::Kill(0))));
+/// let leader: Victim = 0;
+/// assert!(some.iter().any(|fault| fault.steps[0] == Step::Kill(leader)));
 /// assert_eq!(some, Faults::new(7).take(KINDS.len()).collect::<Vec<_>>());
 /// ```
 #[derive(Clone, Debug)]

@@ -125,12 +125,12 @@ impl Shared {
 ///
 /// ```no_run
 /// use harness::linearizability::store;
-/// use harness::processes::recorders::{Recorders, Workload};
+/// use harness::processes::recorders::{Record, Recorders, Workload};
 ///
 /// let stores = vec![([127, 0, 0, 1], 7001).into(), ([127, 0, 0, 1], 7002).into()];
 /// let recorders = Recorders::start(&Workload::new("mine ".into(), 1), stores);
 /// // … something is done to the stores …
-/// let record = recorders.finish()?;
+/// let record: Record = recorders.finish()?;
 /// println!("{:?}", store::check(&record.history, 1_000_000));
 /// # Ok::<(), String>(())
 /// ```

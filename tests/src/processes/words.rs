@@ -16,7 +16,7 @@ use super::resp::Reply;
 ///
 /// let replies = [Reply::Error("UNKNOWN the leader was lost".into())];
 /// assert_eq!(fate(&Op::put("k", "v").into(), &replies), Ok(Fate::Unknown));
-/// assert_eq!(fate(&Op::get("k").into(), &[Reply::Error("TRYAGAIN".into())]), Ok(Fate::Refused));
+/// assert_eq!(fate(&Op::get("k").into(), &[Reply::Error("TRYAGAIN later".into())]), Ok(Fate::Refused));
 /// assert!(fate(&Op::get("k").into(), &[Reply::Integer(1)]).is_err());
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]

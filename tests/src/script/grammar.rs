@@ -20,46 +20,46 @@ pub(crate) const SEPARATOR: &str = "----";
 
 /// A script that was read without fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Script {
+pub(crate) struct Script {
     /// Its directives in order; subtests are flattened, their marks checked and dropped.
-    pub directives: Vec<Directive>,
+    pub(crate) directives: Vec<Directive>,
     /// The lines of the file, for [`Script::rewritten`].
     lines: Vec<String>,
 }
 
 /// A command with everything that belongs to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Directive {
+pub(crate) struct Directive {
     /// Number of the line the command is on, from 1.
-    pub line: usize,
+    pub(crate) line: usize,
     /// The first word.
-    pub command: String,
+    pub(crate) command: String,
     /// The other words.
-    pub args: Vec<Arg>,
+    pub(crate) args: Vec<Arg>,
     /// The lines before the separator, trimmed as a whole.
-    pub input: String,
+    pub(crate) input: String,
     /// What the script says the command answers; every line ends in a newline.
-    pub expected: String,
+    pub(crate) expected: String,
     /// The lines from the separator to the last one of the output, empty where both are missing.
     block: Range<usize>,
 }
 
 /// `key`, `key=value` or `key=(values)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Arg {
+pub(crate) struct Arg {
     /// Up to the first space or `=`.
-    pub key: String,
+    pub(crate) key: String,
     /// None for a bare key; one, the empty string, for `key=` and `key=()`.
-    pub values: Vec<String>,
+    pub(crate) values: Vec<String>,
 }
 
 /// Why a script could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Malformed {
+pub(crate) struct Malformed {
     /// Number of the offending line, from 1.
-    pub line: usize,
+    pub(crate) line: usize,
     /// What is wrong with it.
-    pub reason: String,
+    pub(crate) reason: String,
 }
 
 impl fmt::Display for Malformed {
@@ -76,7 +76,7 @@ impl Script {
     /// # Errors
     /// If a directive does not parse, a subtest is not opened and closed properly, or something
     /// follows the end of an output in the long form.
-    pub fn parse(text: &str) -> Result<Script, Malformed> {
+    pub(crate) fn parse(text: &str) -> Result<Script, Malformed> {
         let lines: Vec<String> = text.lines().map(str::to_owned).collect();
         let mut reader = Reader { lines: &lines, at: 0, subtests: Vec::new() };
         let mut directives = Vec::new();
@@ -92,7 +92,7 @@ impl Script {
     /// The text of the script with the outputs of some directives, named by their position,
     /// replaced. Everything else stays as it is written.
     #[must_use]
-    pub fn rewritten(&self, outputs: &[(usize, String)]) -> String {
+    pub(crate) fn rewritten(&self, outputs: &[(usize, String)]) -> String {
         let mut text = String::new();
         let mut at = 0;
         for (position, output) in outputs {

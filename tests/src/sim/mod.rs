@@ -28,6 +28,38 @@
 //! | [`rot`] | damage at rest, and how far it goes |
 //! | [`oracle`] | what must hold |
 //! | [`trace`] | what happened |
+//!
+//! What there is in a world can be looked at, between any two events:
+//!
+//! ```
+//! use harness::cluster::SimCluster;
+//! use harness::cluster::sim::KvSubject;
+//! use harness::sim::host::{Host, Process};
+//! use harness::sim::net::{Net, NetCounters};
+//! use harness::sim::oracle::Oracles;
+//! use harness::sim::trace::{Event, Trace};
+//! use harness::sim::{NetOptions, Options, Time, World, ms};
+//! use kv::KvMachine;
+//! use raftstore::{RegionId, StoreId};
+//!
+//! let net = NetOptions { loss_permille: 20, ..NetOptions::default() };
+//! let until: Time = ms(2000);
+//! let mut cluster = SimCluster::new(Options { net, ..Options::new(3, 7) })?;
+//! let world: &mut World<KvSubject> = cluster.world_mut();
+//! world.run_until(until)?;
+//! assert!(world.leader(RegionId::FIRST).is_some());
+//!
+//! let host: &Host<KvMachine> = world.host(StoreId(1));
+//! let Some(process): &Option<Process<KvMachine>> = &host.process else { unreachable!() };
+//! println!("its log: {:?}", process.wal.stats());
+//! let (net, oracles): (&Net, &Oracles) = (world.net(), world.oracles());
+//! let NetCounters { lost, .. } = net.counters();
+//! println!("{lost} messages lost, {} checks", oracles.checks());
+//! let trace: &Trace = world.trace();
+//! let last: Option<&Event> = trace.recent().last();
+//! assert!(last.is_some() && trace.count() > 0);
+//! # Ok::<(), harness::sim::Failure>(())
+//! ```
 
 pub mod host;
 pub mod net;

@@ -137,7 +137,8 @@ fn records(content: &[u8]) -> Option<(Vec<Said>, usize)> {
 }
 
 /// Whether a log can tell that `file` was changed in those places: if it is no segment or not the last, or
-/// if a header that stays as it is says that the first record among them was durable.
+/// if a header that stays as it is says that the last record among them was durable. (The first ones may
+/// be whole in what the sector had before.)
 fn is_provable(disk: &SimDisk, file: &str, places: &[&Place]) -> bool {
     let Some(id) = segment_id(file) else { return true };
     let files = disk.mount().list().unwrap_or_default();
@@ -148,13 +149,13 @@ fn is_provable(disk: &SimDisk, file: &str, places: &[&Place]) -> bool {
         let meets = |place: &Range<usize>| place.start < part.end && part.start < place.end;
         places.iter().any(|(of, place)| of == file && meets(place))
     };
-    let first = records.iter().find(|(part, ..)| is_hit(part)).map(|(_, lsn, _)| *lsn);
-    let Some(first) = first else { return true };
+    let last = records.iter().rfind(|(part, ..)| is_hit(part)).map(|(_, lsn, _)| *lsn);
+    let Some(last) = last else { return true };
     let header = SegmentHeader::decode(&content).map_or(0, |header| header.watermark.0);
     let proves = |(part, _, watermark): &Said| {
-        *watermark >= first && !is_hit(&(part.start..part.start + RECORD_HEADER_BYTES))
+        *watermark >= last && !is_hit(&(part.start..part.start + RECORD_HEADER_BYTES))
     };
-    header >= first || records.iter().any(proves)
+    header >= last || records.iter().any(proves)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -31,7 +32,7 @@ pub(crate) struct Answers(Arc<Given>);
 
 #[derive(Default)]
 struct Given {
-    answers: Mutex<HashMap<u64, Outcome>>,
+    answers: Mutex<HashMap<u64, (Outcome, ThreadId)>>,
     news: Condvar,
 }
 
@@ -44,7 +45,13 @@ impl Answers {
     }
 
     pub(crate) fn of(&self, id: u64) -> Option<Outcome> {
-        self.0.answers.lock().get(&id).cloned()
+        self.0.answers.lock().get(&id).map(|(outcome, _)| outcome.clone())
+    }
+
+    /// Whether the answer was given by the calling thread.
+    pub(crate) fn is_from_here(&self, id: u64) -> bool {
+        let here = std::thread::current().id();
+        self.0.answers.lock().get(&id).is_some_and(|(_, by)| *by == here)
     }
 
     /// Waits for the answer.
@@ -52,7 +59,7 @@ impl Answers {
         let deadline = Instant::now() + LONG;
         let mut answers = self.0.answers.lock();
         loop {
-            if let Some(outcome) = answers.get(&id) {
+            if let Some((outcome, _)) = answers.get(&id) {
                 return outcome.clone();
             }
             let late = self.0.news.wait_until(&mut answers, deadline).timed_out();
@@ -75,7 +82,8 @@ pub(crate) struct Asker {
 impl Asker {
     pub(crate) fn answer(mut self, outcome: Outcome) {
         self.answered = true;
-        let before = self.answers.0.answers.lock().insert(self.id, outcome);
+        let answer = (outcome, std::thread::current().id());
+        let before = self.answers.0.answers.lock().insert(self.id, answer);
         assert_eq!(before, None, "asker {} is answered once", self.id);
         self.answers.0.news.notify_all();
     }

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use super::shared::{Input, Shared};
 use crate::applier::{AppliedReport, Applier, Task};
 use crate::machine::Machine;
-use crate::transport::queue::{Queue, Woken};
+use crate::transport::queue::{Consumer, Queue, Woken};
 
 /// Most entries that the loop applies itself in a round. What a machine does for an entry takes
 /// about a microsecond, a hand-over some ten, and everything else waits for the loop meanwhile.
@@ -60,7 +60,7 @@ impl<M: Machine> ApplyDesk<M> {
     /// waits.
     pub(super) fn run(&self, queue: &Queue<Work<M>>, shared: &Shared<M>) {
         let mut queued = Vec::new();
-        while queue.wait() == Woken::Items {
+        while queue.wait(None) == Woken::Items {
             let mut applier = self.applier.lock();
             queue.take_more(&mut queued);
             let mut reports = Vec::new();
@@ -68,8 +68,8 @@ impl<M: Machine> ApplyDesk<M> {
             let tell = !reports.is_empty();
             self.reports.lock().append(&mut reports);
             drop(applier);
-            if tell {
-                shared.tell(Input::Applied);
+            if tell && shared.tell_quietly(Input::Applied) == Consumer::Asleep {
+                shared.see_to(true);
             }
         }
         if let Some(applier) = self.applier.lock().as_mut() {

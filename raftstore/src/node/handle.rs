@@ -47,7 +47,7 @@ impl<M: Machine> NodeHandle<M> {
     }
 
     /// Offers a command to the region's log. The callback is answered exactly once, perhaps
-    /// before this returns.
+    /// before this returns; so may be those of others, on this thread.
     pub fn propose(&self, proposal: Proposal<M::Callback>) {
         let Proposal { region, epoch, body, callback } = proposal;
         let bytes = body.len();
@@ -60,7 +60,7 @@ impl<M: Machine> NodeHandle<M> {
     }
 
     /// Runs a read on this store once it has applied all that was committed when this was called.
-    /// The query is answered exactly once.
+    /// The query is answered exactly once, perhaps before this returns.
     pub fn read(&self, region: RegionId, query: M::Query) {
         self.0.offer(Input::Read { region, query }, 0);
     }
@@ -151,6 +151,7 @@ impl<M: Machine> NodeHandle<M> {
     /// # Errors
     /// If it had failed, or failed while stopping.
     pub fn shutdown(&self) -> Result<(), NodeError> {
+        self.0.turn.close();
         self.0.tell(Input::Stop);
         self.0.wait()
     }

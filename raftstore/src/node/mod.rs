@@ -12,8 +12,10 @@
 //! and so the state machine. One more makes log segments ahead of use. Each sleeps on a
 //! queue and takes all that has come meanwhile, which is how batches form: while the disk syncs
 //! one, the next gathers. The loop keeps the time itself; ticks that were missed are not made up
-//! for, so a process that was stopped for a while does not wake up to a burst of them. What is
-//! hardly any work to apply the loop applies itself, if nothing waits for that; see `apply`.
+//! for, so a process that was stopped for a while does not wake up to a burst of them. Where a
+//! hand-over costs more than the work, there is none: what is hardly any work to apply the loop
+//! applies itself, if nothing waits for that, see `apply`; and while the loop sleeps, whoever
+//! brings something may do the loop's work, see `turn`.
 //!
 //! Snapshots have threads of their own, which come and go; see `snapshots`.
 //!
@@ -40,6 +42,7 @@
 //! threads.
 
 mod apply;
+mod errands;
 mod handle;
 pub mod metrics;
 mod node_log;
@@ -47,6 +50,7 @@ mod raft_loop;
 mod shared;
 mod snapshots;
 mod threads;
+mod turn;
 mod writer;
 
 use std::collections::BTreeMap;

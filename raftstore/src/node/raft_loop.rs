@@ -1,4 +1,5 @@
-//! The loop: takes what has come, steps the store, hands out what it says.
+//! The loop: takes what has come, steps the store, hands out what it says. Who does that is the
+//! matter of `turn`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -6,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::apply::Work;
+use super::errands;
 use super::shared::{Input, Shared};
 use super::snapshots;
 use super::threads::{Workers, Writer};
@@ -20,10 +22,9 @@ use crate::region::StoreId;
 use crate::snapshot::{Received, incoming};
 use crate::store::{Ready, Store};
 use crate::transport::Packet;
-use crate::transport::queue::Woken;
 use crate::wal::WalError;
 
-/// What the loop's thread owns.
+/// What whoever has the turn works on.
 pub(super) struct RaftLoop<M: Machine> {
     pub(super) shared: Arc<Shared<M>>,
     config: NodeConfig,
@@ -34,6 +35,10 @@ pub(super) struct RaftLoop<M: Machine> {
     /// Stopping in good order, until then at most.
     stop_by: Option<Instant>,
     unreachable: Vec<StoreId>,
+    /// Kept for its room.
+    inputs: Vec<Input<M>>,
+    /// What ended it, if that was not in its own thread.
+    failed: Option<NodeError>,
 }
 
 impl<M: Machine> RaftLoop<M> {
@@ -53,34 +58,66 @@ impl<M: Machine> RaftLoop<M> {
             workers,
             stop_by: None,
             unreachable: Vec::new(),
+            inputs: Vec::new(),
+            failed: None,
         }
     }
 
-    /// Runs until it is stopped, or something fails.
-    pub(super) fn run(&mut self) -> Result<(), NodeError> {
-        let mut inputs = Vec::new();
-        loop {
-            if self.shared.inbox.take(&mut inputs, Some(self.next_tick)) == Woken::Closed {
-                return Ok(());
-            }
-            let now = Instant::now();
-            if now >= self.next_tick {
-                self.tick(now);
-                self.write_backlog()?;
-            }
-            let mut bytes = 0;
-            for input in inputs.drain(..) {
-                bytes += self.take(input, now)?;
-                if bytes >= self.config.round_bytes_max {
-                    self.rounds()?;
-                    bytes = 0;
-                }
-            }
-            self.rounds()?;
-            if self.stop_by.is_some_and(|by| self.store.is_resigned() || now >= by) {
-                return Ok(());
-            }
+    /// Ticks if it is time to.
+    pub(super) fn tick_if_due(&mut self, now: Instant) -> Result<(), NodeError> {
+        if now >= self.next_tick {
+            self.tick(now);
+            self.write_backlog()?;
         }
+        Ok(())
+    }
+
+    /// Who writes the log.
+    pub(super) fn writer(&self) -> &Writer {
+        &self.workers.writer
+    }
+
+    /// When the next tick is due.
+    pub(super) fn next_tick(&self) -> Instant {
+        self.next_tick
+    }
+
+    /// Whether it has stopped in good order, or had enough time to.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        self.stop_by.is_some_and(|by| self.store.is_resigned() || now >= by)
+    }
+
+    /// It has failed in other hands than its thread's, which is to find the same.
+    pub(super) fn fail(&mut self, error: NodeError) {
+        self.failed = Some(error);
+    }
+
+    /// Takes what has come, and does rounds until there is nothing to hand out.
+    pub(super) fn turn(&mut self) -> Result<(), NodeError> {
+        self.failed.clone().map_or(Ok(()), Err)?;
+        let mut inputs = std::mem::take(&mut self.inputs);
+        self.shared.inbox.take_more(&mut inputs);
+        let requests = inputs.iter().filter(|input| input.is_request()).count();
+        let mut outcome = Ok(());
+        let mut bytes = 0;
+        for input in inputs.drain(..) {
+            if outcome.is_err() {
+                input.refuse(&Refusal::ShuttingDown);
+                continue;
+            }
+            outcome = self.take(input).and_then(|taken| {
+                bytes += taken;
+                if bytes < self.config.round_bytes_max {
+                    return Ok(());
+                }
+                bytes = 0;
+                self.rounds()
+            });
+        }
+        self.inputs = inputs;
+        self.shared.crowd.note(requests, self.store.pending());
+        errands::set_alone(self.shared.crowd.is_alone());
+        outcome.and_then(|()| self.rounds())
     }
 
     fn tick(&mut self, now: Instant) {
@@ -115,7 +152,7 @@ impl<M: Machine> RaftLoop<M> {
     }
 
     /// Gives an input to the store. Returns how many bytes came with it.
-    fn take(&mut self, input: Input<M>, now: Instant) -> Result<usize, NodeError> {
+    fn take(&mut self, input: Input<M>) -> Result<usize, NodeError> {
         match input {
             Input::Raft(from, messages) => {
                 let bytes = messages.iter().map(PeerMessage::size_hint).sum();
@@ -147,7 +184,7 @@ impl<M: Machine> RaftLoop<M> {
             Input::Stop => {
                 // What came before it is still proposed.
                 self.rounds()?;
-                self.stop_by.get_or_insert(now + self.config.stop_timeout);
+                self.stop_by.get_or_insert(Instant::now() + self.config.stop_timeout);
                 self.store.resign();
             }
         }

@@ -6,9 +6,11 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
+use raft::Body;
 
 use super::metrics::{Counts, NodeCounters, NodeMetrics};
 use super::snapshots::{self, Pace};
+use super::turn::{Crowd, Turn};
 use super::{NodeConfig, NodeError};
 use crate::batch::WrittenBatch;
 use crate::codec::message::PeerMessage;
@@ -17,7 +19,7 @@ use crate::machine::{Callback, Machine, Refusal};
 use crate::region::{Epoch, RegionId, StoreId};
 use crate::snapshot::{Received, SnapshotId};
 use crate::store::{Counters, RegionStatus, Store};
-use crate::transport::queue::{Queue, Refused};
+use crate::transport::queue::{Consumer, Queue, Refused};
 use crate::transport::{Packet, Receiver, SendError, SnapshotSink, Transport};
 
 /// What the loop is told.
@@ -49,6 +51,11 @@ pub(super) enum Input<M: Machine> {
 }
 
 impl<M: Machine> Input<M> {
+    /// Whether a client waits for it.
+    pub(super) fn is_request(&self) -> bool {
+        matches!(self, Input::Propose { .. } | Input::Read { .. })
+    }
+
     /// Nobody will take it any more.
     pub(super) fn refuse(self, why: &Refusal) {
         match self {
@@ -115,10 +122,14 @@ pub(super) struct Shared<M: Machine> {
     pub(super) snapshots: Option<Arc<dyn Disk>>,
     /// How many are being received.
     pub(super) receiving: AtomicUsize,
+    /// The loop, for whoever does its work.
+    pub(super) turn: Turn<M>,
+    /// Whether there are many clients.
+    pub(super) crowd: Crowd,
     /// What sending them may take. Stopped as soon as the node stops.
     pub(super) pace: Pace,
     /// Itself, for what outlives a call.
-    me: Weak<Shared<M>>,
+    pub(super) me: Weak<Shared<M>>,
     requests_max: usize,
     is_failed: AtomicBool,
     outcome: Mutex<Option<Result<(), NodeError>>>,
@@ -144,6 +155,8 @@ impl<M: Machine> Shared<M> {
             reading: AtomicUsize::new(0),
             snapshots,
             receiving: AtomicUsize::new(0),
+            turn: Turn::default(),
+            crowd: Crowd::default(),
             pace: Pace::new(config.snapshot_bytes_per_second),
             me: me.clone(),
             requests_max: config.requests_max,
@@ -153,16 +166,19 @@ impl<M: Machine> Shared<M> {
         })
     }
 
-    /// Gives a client's request to the loop, or refuses it.
+    /// Gives a client's request to the loop, or refuses it. If it is the only one, its thread may
+    /// do the loop's work; else it has more to bring, which shall become one batch.
     pub(super) fn offer(&self, input: Input<M>, bytes: usize) {
         let waiting = self.pending.load(Ordering::Relaxed) + self.reading.load(Ordering::Relaxed);
         let offered = if waiting >= self.requests_max {
             Err(Refused::Full(input))
         } else {
-            self.inbox.offer(input, CLIENTS, REQUEST_WEIGHT + bytes)
+            self.inbox.push_quietly(input, Some((CLIENTS, REQUEST_WEIGHT + bytes)))
         };
         match offered {
-            Ok(()) => {}
+            Ok(Consumer::Awake) => {}
+            Ok(Consumer::Asleep) if waiting == 0 && self.crowd.may_help() => self.see_to(true),
+            Ok(Consumer::Asleep) => self.inbox.wake(),
             Err(Refused::Full(input)) => {
                 self.counts.traffic.busy.fetch_add(1, Ordering::Relaxed);
                 input.refuse(&Refusal::Busy);
@@ -173,8 +189,19 @@ impl<M: Machine> Shared<M> {
 
     /// Tells the loop something that it must not miss. After its end nobody needs to know.
     pub(super) fn tell(&self, input: Input<M>) {
-        if let Err(Refused::Full(input) | Refused::Closed(input)) = self.inbox.push(input) {
-            input.refuse(&Refusal::ShuttingDown);
+        if self.tell_quietly(input) == Consumer::Asleep {
+            self.inbox.wake();
+        }
+    }
+
+    /// As [`Shared::tell`], by a thread that can [`Shared::see_to`] a sleeping loop.
+    pub(super) fn tell_quietly(&self, input: Input<M>) -> Consumer {
+        match self.inbox.push_quietly(input, None) {
+            Ok(consumer) => consumer,
+            Err(Refused::Full(input) | Refused::Closed(input)) => {
+                input.refuse(&Refusal::ShuttingDown);
+                Consumer::Awake
+            }
         }
     }
 
@@ -223,14 +250,39 @@ impl<M: Machine> Shared<M> {
     fn receive_raft(&self, from: StoreId, messages: Vec<PeerMessage>) -> Result<(), SendError> {
         let count = messages.len() as u64;
         let weight = messages.iter().map(PeerMessage::size_hint).sum();
-        self.inbox.offer(Input::Raft(from, messages), RAFT, weight).map_err(|refused| match refused
-        {
-            Refused::Closed(_) => SendError::Unreachable,
-            Refused::Full(_) => {
-                self.counts.traffic.messages_dropped.fetch_add(count, Ordering::Relaxed);
-                SendError::Full
+        // Who answers has nothing more to do; who asks goes on while the other works.
+        let can_wait = messages.iter().all(is_answer);
+        let input = Input::Raft(from, messages);
+        match self.inbox.push_quietly(input, Some((RAFT, weight))) {
+            Ok(Consumer::Awake) => Ok(()),
+            Ok(Consumer::Asleep) => {
+                self.see_to(can_wait);
+                Ok(())
             }
-        })
+            Err(Refused::Closed(_)) => Err(SendError::Unreachable),
+            Err(Refused::Full(_)) => {
+                self.counts.traffic.messages_dropped.fetch_add(count, Ordering::Relaxed);
+                Err(SendError::Full)
+            }
+        }
+    }
+}
+
+/// Whether it answers something, and nobody will answer it in turn.
+fn is_answer(message: &PeerMessage) -> bool {
+    match message.message.body {
+        Body::AppendEntriesReply(_)
+        | Body::HeartbeatReply { .. }
+        | Body::RequestVoteReply { .. }
+        | Body::ReadIndexReply { .. } => true,
+        Body::AppendEntries { .. }
+        | Body::Heartbeat { .. }
+        | Body::RequestVote { .. }
+        | Body::InstallSnapshot { .. }
+        | Body::TimeoutNow
+        | Body::TransferLeader
+        | Body::Propose { .. }
+        | Body::ReadIndex { .. } => false,
     }
 }
 

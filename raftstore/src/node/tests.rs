@@ -153,7 +153,7 @@ impl Cluster {
     }
 }
 
-fn wait<T>(what: &str, is_there: impl Fn() -> Option<T>) -> T {
+fn wait<T>(what: &str, mut is_there: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + LONG;
     loop {
         if let Some(found) = is_there() {
@@ -364,6 +364,31 @@ fn a_machine_that_panics_or_halts_ends_its_store() {
     let error = cluster.nodes[&leader].wait().expect_err("its machine panics");
     assert_eq!(error.to_string(), "its apply thread panicked");
     // What the machine held fell with it; nobody can be answered from there.
+}
+
+/// A client who is alone finds the loop asleep, and does its work.
+#[test]
+fn a_client_alone_is_answered_by_its_own_thread() {
+    let [one, ..] = STORES;
+    let toy = Toy::open(&ToyCheckpoint::default(), 0);
+    let transport = Network::new().transport(one);
+    let config = NodeConfig::new(StoreConfig::new(one));
+    let node =
+        NodeHandle::start(config, toy, Region::first(&[one]), OpenLog::in_memory(), transport)
+            .expect("starts");
+    let (answers, mut id) = (Answers::default(), 0);
+    let mut propose = |body| {
+        id += 1;
+        let (body, callback) = (Bytes::from_static(body), answers.asker(id));
+        node.propose(Proposal { region: R1, epoch: EPOCH, body, callback });
+        (answers.wait(id), answers.is_from_here(id))
+    };
+    node.campaign(R1);
+    wait("a leader", || matches!(propose(b"x"), (Outcome::Applied(_), _)).then_some(()));
+    // Now and then the loop is awake anyway, or left alone to see.
+    wait("help", || matches!(propose(b"x"), (Outcome::Applied(_), true)).then_some(()));
+    assert!(node.shutdown().is_ok());
+    assert_eq!(propose(b"x"), (Outcome::Refused(Refusal::ShuttingDown), true));
 }
 
 /// What a store's service got.

@@ -129,13 +129,16 @@ pub(super) fn spawn<M: Machine>(
     };
     let thread = Builder::new().name(name("loop"));
     let workers = Workers { writer, prepare, apply, desk: apply_desk };
-    let shared = Arc::clone(shared);
-    let mut raft_loop = RaftLoop::new(config, Arc::clone(&shared), store, workers, Instant::now());
-    thread.spawn(move || {
-        // The state may be half changed after a panic; it is only asked to answer who waits.
-        let outcome = catch_unwind(AssertUnwindSafe(|| raft_loop.run()));
+    let raft_loop = RaftLoop::new(config, Arc::clone(shared), store, workers, Instant::now());
+    shared.turn.begin(raft_loop);
+    let own = Arc::clone(shared);
+    let spawned = thread.spawn(move || {
+        let shared = own;
+        let outcome = catch_unwind(AssertUnwindSafe(|| shared.run_loop()));
         let outcome = outcome.unwrap_or(Err(NodeError::Panicked("loop")));
-        let outcome = catch_unwind(AssertUnwindSafe(|| end(raft_loop, outcome)));
+        // The state may be half changed after a panic; it is only asked to answer who waits.
+        let Some(raft_loop) = shared.turn.end() else { return };
+        let outcome = catch_unwind(AssertUnwindSafe(|| end(*raft_loop, outcome)));
         let outcome = outcome.unwrap_or(Err(NodeError::Panicked("loop")));
         if let Err(error) = &outcome {
             shared.note_failure();
@@ -143,8 +146,8 @@ pub(super) fn spawn<M: Machine>(
         }
         shared.inbox.close();
         shared.end(outcome);
-    })?;
-    Ok(())
+    });
+    spawned.map(drop).inspect_err(|_| drop(shared.turn.end()))
 }
 
 /// Ends everything: answers who waits, writes what is left, joins the threads.

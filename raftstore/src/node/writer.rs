@@ -22,7 +22,7 @@ use super::node_log::NodeLog;
 use super::shared::{Input, Shared};
 use crate::batch::{Batch, WrittenBatch};
 use crate::machine::Machine;
-use crate::transport::queue::{Queue, Woken};
+use crate::transport::queue::{Consumer, Queue, Woken};
 use crate::wal::{Lsn, PendingSync, Preparer, WalError};
 
 /// How long a full disk is left alone.
@@ -148,7 +148,7 @@ impl Desk {
         shared: &Shared<M>,
     ) -> Result<(), NodeError> {
         let counts = &shared.counts.log;
-        while queue.wait() == Woken::Items {
+        while queue.wait(None) == Woken::Items {
             let pending = match self.append(queue, counts) {
                 // Some other thread has seen why, and tells it.
                 Err(WalError::Poisoned) => return Ok(()),
@@ -159,7 +159,9 @@ impl Desk {
                 Some(landed) => landed?,
                 None => Lsn(0),
             };
-            self.report(landed, shared);
+            if self.report(landed, shared) == Consumer::Asleep {
+                shared.see_to(true);
+            }
             // After the batches are reported, so that nobody waits for it.
             if let Some(mut writing) = self.writing.try_lock() {
                 writing.log.collect(counts)?;
@@ -195,7 +197,7 @@ impl Desk {
     }
 
     /// Reports what is durable now. A batch that needs no sync waits for those before it only.
-    fn report<M: Machine>(&self, landed: Lsn, shared: &Shared<M>) {
+    fn report<M: Machine>(&self, landed: Lsn, shared: &Shared<M>) -> Consumer {
         let mut reports = self.reports.lock();
         let durable = reports.durable.max(landed);
         reports.durable = durable;
@@ -204,10 +206,11 @@ impl Desk {
         {
             written.extend(batches.into_iter().map(Batch::synced));
         }
-        if !written.is_empty() {
-            // Under the lock: what lands next is told next.
-            shared.tell(Input::Written(written));
+        if written.is_empty() {
+            return Consumer::Awake;
         }
+        // Under the lock: what lands next is told next.
+        shared.tell_quietly(Input::Written(written))
     }
 
     /// Makes everything durable for a restart, when the threads have ended.

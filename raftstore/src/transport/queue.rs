@@ -8,7 +8,7 @@
 
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// Why an item was not queued. It is given back.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,6 +30,16 @@ pub(crate) enum Woken {
     Closed,
 }
 
+/// Whether whoever takes items hears of a new one by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "one that sleeps has to be woken, or its work be done"]
+pub(crate) enum Consumer {
+    /// It does, or somebody else sees to it.
+    Awake,
+    /// It sleeps; whoever has pushed the item has to see to it.
+    Asleep,
+}
+
 /// How many kinds of items have limits of their own.
 const LANES: usize = 2;
 
@@ -39,7 +49,8 @@ struct State<T> {
     is_closed: bool,
     /// Consumers that wait for items.
     asleep: usize,
-    /// One of them was woken and has not come yet: nobody else need be.
+    /// One of them was woken and has not come yet, or somebody who pushed does its work: nobody
+    /// else need be woken.
     is_waking: bool,
 }
 
@@ -65,16 +76,33 @@ impl<T> Queue<T> {
 
     /// Queues an item that is not subject to a limit.
     pub(crate) fn push(&self, item: T) -> Result<(), Refused<T>> {
-        self.push_weighed(item, None)
+        let consumer = self.push_quietly(item, None)?;
+        if consumer == Consumer::Asleep {
+            self.wake();
+        }
+        Ok(())
     }
 
-    /// Queues an item of that weight, unless the weight of its lane has reached the limit. One
-    /// item may overrun it, so that any fits an empty queue.
+    /// As [`Queue::push_quietly`], and wakes the consumer.
     pub(crate) fn offer(&self, item: T, lane: usize, weight: usize) -> Result<(), Refused<T>> {
-        self.push_weighed(item, Some((lane, weight)))
+        let consumer = self.push_quietly(item, Some((lane, weight)))?;
+        if consumer == Consumer::Asleep {
+            self.wake();
+        }
+        Ok(())
     }
 
-    fn push_weighed(&self, item: T, weight: Option<(usize, usize)>) -> Result<(), Refused<T>> {
+    /// Queues an item of that weight in that lane, unless the lane's weight has reached the limit.
+    /// One item may overrun it, so that any fits an empty queue. Without a weight it is not
+    /// subject to a limit.
+    ///
+    /// If the consumer sleeps, the caller has to [`Queue::wake`] it, or to take what there is in
+    /// its place, until [`Queue::rest`].
+    pub(crate) fn push_quietly(
+        &self,
+        item: T,
+        weight: Option<(usize, usize)>,
+    ) -> Result<Consumer, Refused<T>> {
         let mut state = self.state.lock();
         if state.is_closed {
             return Err(Refused::Closed(item));
@@ -88,11 +116,21 @@ impl<T> Queue<T> {
         state.items.push(item);
         let wake = state.asleep > 0 && !state.is_waking;
         state.is_waking |= wake;
-        drop(state);
-        if wake {
-            self.wake.notify_one();
-        }
-        Ok(())
+        Ok(if wake { Consumer::Asleep } else { Consumer::Awake })
+    }
+
+    /// Wakes a consumer.
+    pub(crate) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Whoever took items in the place of the consumer has done them. False if there are more by
+    /// now, which are theirs to take, or to wake the consumer for.
+    pub(crate) fn rest(&self) -> bool {
+        let mut state = self.state.lock();
+        let is_empty = state.items.is_empty();
+        state.is_waking &= !is_empty;
+        is_empty
     }
 
     /// Waits for items, until `deadline` if there is one, and swaps them with `items`, which must
@@ -100,15 +138,34 @@ impl<T> Queue<T> {
     pub(crate) fn take(&self, items: &mut Vec<T>, deadline: Option<Instant>) -> Woken {
         debug_assert!(items.is_empty(), "what was taken before is done");
         let mut state = self.state.lock();
+        let woken = self.wait_locked(&mut state, deadline);
+        if woken == Woken::Items {
+            std::mem::swap(&mut state.items, items);
+            state.weights = [0; LANES];
+        }
+        woken
+    }
+
+    /// Waits for items, until `deadline` if there is one, and leaves them where they are. Several
+    /// threads may, if none of them uses [`Queue::take`].
+    pub(crate) fn wait(&self, deadline: Option<Instant>) -> Woken {
+        self.wait_locked(&mut self.state.lock(), deadline)
+    }
+
+    fn wait_locked(
+        &self,
+        state: &mut MutexGuard<'_, State<T>>,
+        deadline: Option<Instant>,
+    ) -> Woken {
         while state.items.is_empty() {
             if state.is_closed {
                 return Woken::Closed;
             }
             state.asleep += 1;
             let late = match deadline {
-                Some(deadline) => self.wake.wait_until(&mut state, deadline).timed_out(),
+                Some(deadline) => self.wake.wait_until(state, deadline).timed_out(),
                 None => {
-                    self.wake.wait(&mut state);
+                    self.wake.wait(state);
                     false
                 }
             };
@@ -118,31 +175,17 @@ impl<T> Queue<T> {
                 return Woken::Timeout;
             }
         }
-        std::mem::swap(&mut state.items, items);
-        state.weights = [0; LANES];
         Woken::Items
     }
 
-    /// Waits for items, and leaves them where they are. Several threads may, if none of them uses
-    /// [`Queue::take`].
-    pub(crate) fn wait(&self) -> Woken {
-        let mut state = self.state.lock();
-        while state.items.is_empty() {
-            if state.is_closed {
-                return Woken::Closed;
-            }
-            state.asleep += 1;
-            self.wake.wait(&mut state);
-            state.asleep -= 1;
-            state.is_waking = false;
-        }
-        Woken::Items
-    }
-
-    /// Adds what is queued to `items`.
+    /// Adds what is queued to `items`, without waiting.
     pub(crate) fn take_more(&self, items: &mut Vec<T>) {
         let mut state = self.state.lock();
-        items.append(&mut state.items);
+        if items.is_empty() {
+            std::mem::swap(&mut state.items, items);
+        } else {
+            items.append(&mut state.items);
+        }
         state.weights = [0; LANES];
     }
 
@@ -204,10 +247,45 @@ mod tests {
         queue.take(&mut items, None);
         assert_eq!(items, ["large", "a", "b", "always"]);
         assert_eq!(queue.offer("c", 0, 1), Ok(()), "there is room again");
-        assert_eq!(queue.wait(), Woken::Items);
+        assert_eq!(queue.wait(None), Woken::Items);
         queue.take_more(&mut items);
         assert_eq!(items.last(), Some(&"c"), "it was still there");
         assert_eq!(queue.offer("d", 0, 2), Ok(()), "and there is room again");
+    }
+
+    /// Pushes quietly until the consumer sleeps.
+    fn push_to_sleeper(queue: &Queue<u64>) {
+        while queue.push_quietly(1, None) != Ok(Consumer::Asleep) {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_sleeping_consumer_is_seen_to_by_one_who_pushes() {
+        let queue = Arc::new(Queue::new([1, 1]));
+        let own = Arc::clone(&queue);
+        let consumer = std::thread::spawn(move || {
+            let (mut items, mut sum) = (Vec::new(), 0);
+            while own.take(&mut items, None) == Woken::Items {
+                sum += items.drain(..).sum::<u64>();
+            }
+            sum
+        });
+        push_to_sleeper(&queue);
+        assert_eq!(queue.push_quietly(2, None), Ok(Consumer::Awake), "somebody sees to it");
+        let mut items = Vec::new();
+        queue.take_more(&mut items);
+        assert_eq!(items.last(), Some(&2));
+        assert_eq!(queue.push_quietly(3, None), Ok(Consumer::Awake));
+        assert!(!queue.rest(), "there is more");
+        items.clear();
+        queue.take_more(&mut items);
+        assert_eq!(items, [3]);
+        assert!(queue.rest());
+        assert_eq!(queue.push_quietly(4, None), Ok(Consumer::Asleep), "it is somebody's again");
+        queue.wake();
+        queue.close();
+        assert!(consumer.join().expect("no panic") >= 4, "what is left to it comes to it");
     }
 
     #[test]
@@ -258,7 +336,7 @@ mod tests {
                 let queue = Arc::clone(&queue);
                 std::thread::spawn(move || {
                     let mut items = Vec::new();
-                    while queue.wait() == Woken::Items {
+                    while queue.wait(None) == Woken::Items {
                         queue.take_more(&mut items);
                     }
                     items

@@ -175,7 +175,7 @@ impl Link {
         let mut woken = Woken::Items;
         let mut outcome = Ok(());
         while woken == Woken::Items && outcome.is_ok() {
-            woken = self.queue.wait();
+            woken = self.queue.wait(None);
             let mut pipe = self.pipe.lock();
             self.queue.take_more(&mut packets);
             outcome = match pipe.as_mut() {

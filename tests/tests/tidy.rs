@@ -125,6 +125,25 @@ fn no_chapter_is_longer_than_500_lines() {
     assert_none(&long, "files over 500 lines before their tests");
 }
 
+/// `cargo bench` would run libraries and programs as well, which know none of criterion's options.
+#[test]
+fn only_benchmarks_are_benchmarks() {
+    for member in ["raft", "raftstore", "kv", "benches", "tests"] {
+        let manifest = fs::read_to_string(root().join(member).join("Cargo.toml")).expect("text");
+        let unmarked = |name: &str| {
+            let mut sections = manifest.split("\n[").filter(|section| section.contains(name));
+            !sections.any(|section| section.contains("bench = false"))
+        };
+        assert!(!unmarked("lib]"), "{member}: the library");
+        let programs = fs::read_dir(root().join(member).join("src/bin"));
+        for program in programs.into_iter().flatten().flatten() {
+            let path = program.path();
+            let name = path.file_stem().and_then(|name| name.to_str()).expect("a name");
+            assert!(!unmarked(&format!("name = \"{name}\"")), "{member}: {name}");
+        }
+    }
+}
+
 #[test]
 fn nothing_is_left_unfinished_or_switched_off() {
     let mut all = Vec::new();

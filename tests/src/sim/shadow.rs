@@ -125,6 +125,8 @@ pub struct Shadow {
     synced: Groups,
     /// Records that a crash may take, from the last one on.
     unsynced: VecDeque<(Lsn, Vec<Change>)>,
+    /// How far the log reached when its group went on to a term.
+    reached: BTreeMap<(RegionId, Term), Index>,
 }
 
 impl Shadow {
@@ -136,8 +138,20 @@ impl Shadow {
     /// The log says that everything up to `lsn` is durable.
     pub fn durable(&mut self, lsn: Lsn) {
         while let Some((_, changes)) = self.unsynced.pop_front_if(|(number, _)| *number <= lsn) {
-            apply(&mut self.synced, &changes);
+            for change in &changes {
+                let before = self.reach(change.region);
+                apply(&mut self.synced, std::slice::from_ref(change));
+                let after = self.reach(change.region);
+                if after.0 > before.0 {
+                    self.reached.insert((change.region, after.0), before.1.max(after.1));
+                }
+            }
         }
+    }
+
+    /// The term of a group, and the end of its log.
+    fn reach(&self, region: RegionId) -> (Term, Index) {
+        self.synced.get(&region).map_or((0, 0), |group| (group.hard_state.term, group.last()))
     }
 
     /// What is durable of a group.
@@ -172,9 +186,17 @@ impl Shadow {
     pub fn recovered(&mut self, found: &BTreeMap<RegionId, GroupLog>) {
         self.synced = found.iter().map(|(&id, log)| (id, Group::of(log))).collect();
         self.unsynced.clear();
+        self.reached.clear();
     }
 
     /// Checks that a message promises nothing that a power failure could take back.
+    ///
+    /// One sync may make the writes of several terms durable, and all their answers leave after it.
+    /// Then a later leader may have replaced entries already that an answer of an earlier term
+    /// accepts. That promises nothing false: the entries were accepted before the vote of the later
+    /// term was given, which is all that commitment and elections rest on (§5.4.3); such an answer
+    /// is only late, as if the network had kept it. So it is held against what the log had when
+    /// that term ended.
     ///
     /// # Errors
     /// If it does.
@@ -187,7 +209,9 @@ impl Shadow {
                 term > message.term || (term == message.term && vote == Some(message.to))
             }
             Body::AppendEntriesReply(AppendReply::Accepted { index, .. }) => {
-                term >= message.term && group.last() >= index
+                let later = (region, message.term.saturating_add(1))..=(region, Term::MAX);
+                let ended = self.reached.range(later).next().map(|(_, last)| *last);
+                term >= message.term && ended.unwrap_or(group.last()) >= index
             }
             _ => true,
         };
@@ -286,5 +310,28 @@ mod tests {
         assert_eq!(shadow.check_promise(REGION, &vote(2, 5)), Ok(()));
         assert!(shadow.check_promise(REGION, &vote(3, 5)).is_err(), "a vote for somebody else");
         assert!(shadow.check_promise(REGION, &vote(2, 6)).is_err(), "a later term");
+    }
+    /// One sync makes an append of term 1 durable, and what the leader of term 2 put in its place.
+    #[test]
+    fn a_late_answer_is_held_against_the_log_of_its_term() {
+        let mut shadow = Shadow::default();
+        let id = |n| NodeId::new(n).expect("not zero");
+        let in_term = |term| Some(HardState { term, vote: None, commit: 0 });
+        let records = [(1, entries(1, 1, 5)), (2, Entries::new()), (2, entries(2, 3, 1))];
+        for (lsn, (term, entries)) in (1..).map(Lsn).zip(&records) {
+            let hard_state = in_term(*term);
+            shadow
+                .appended(lsn, &[GroupRecord { hard_state, ..GroupRecord::new(REGION, entries) }]);
+        }
+        let accepted = |term, index| {
+            let body = Body::AppendEntriesReply(AppendReply::Accepted { index, commit: 0 });
+            Message { from: id(1), to: id(2), term, body }
+        };
+        assert!(shadow.check_promise(REGION, &accepted(1, 5)).is_err(), "nothing is durable");
+        shadow.durable(Lsn(3));
+        assert_eq!(shadow.check_promise(REGION, &accepted(1, 5)), Ok(()), "it had them");
+        assert!(shadow.check_promise(REGION, &accepted(1, 6)).is_err(), "it never had that one");
+        assert_eq!(shadow.check_promise(REGION, &accepted(2, 3)), Ok(()));
+        assert!(shadow.check_promise(REGION, &accepted(2, 5)).is_err(), "not any more");
     }
 }

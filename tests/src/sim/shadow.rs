@@ -143,7 +143,11 @@ impl Shadow {
                 apply(&mut self.synced, std::slice::from_ref(change));
                 let after = self.reach(change.region);
                 if after.0 > before.0 {
-                    self.reached.insert((change.region, after.0), before.1.max(after.1));
+                    // If the same write brings entries, those that were accepted before and are
+                    // replaced by them were never written: nothing is known of how far it was.
+                    let is_open = change.first.is_some() || change.reset.is_some();
+                    let last = if is_open { Index::MAX } else { before.1 };
+                    self.reached.insert((change.region, after.0), last);
                 }
             }
         }

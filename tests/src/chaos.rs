@@ -243,7 +243,9 @@ impl Run {
         let end = self.cluster.now() + CONVERGE;
         let is_level = |run: &mut Run| -> Result<bool, String> {
             let settled = run.sim()?.world().is_settled(RegionId::FIRST);
-            Ok(settled && run.driver.unanswered() == 0)
+            // A cluster of those that are left would be settled, too.
+            let is_up = |id: &StoreId| run.lost.contains(id) || run.cluster.status(*id).is_some();
+            Ok(settled && run.driver.unanswered() == 0 && run.cluster.stores().iter().all(is_up))
         };
         let mut late = BTreeSet::new();
         while !is_level(self)? {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  send ─► queue ─► writer thread ═══ connection ═══► reader thread ─► Receiver
-//!          bounded   connects, retries with back-off     one for each connection
+//!    │     bounded   connects, retries with back-off     one for each connection
+//!    └── what is small and has nothing before it ──┘
 //! ```
 //!
 //! A slow or dead store costs its own queue and its own thread, and nobody else anything: when the

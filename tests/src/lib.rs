@@ -1,5 +1,6 @@
 //! The harness: what the tests of the workspace are made of.
 
+pub mod budget;
 pub mod chaos;
 pub mod clients;
 pub mod cluster;

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use harness::budget::duration;
 use harness::crashes::{self, Counts};
 
 /// Attacks the write-ahead log with crashes, flips and faults.
@@ -35,17 +36,6 @@ struct Args {
     /// Fill the disk of this directory, and nothing else: what the program calls itself for
     #[arg(long, hide = true)]
     on_full_disk: Option<PathBuf>,
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: u64 = digits.parse().map_err(|_| format!("{text:?} is not a duration"))?;
-    match &text[digits.len()..] {
-        "" | "s" => Ok(Duration::from_secs(number)),
-        "ms" => Ok(Duration::from_millis(number)),
-        "m" => Ok(Duration::from_secs(60 * number)),
-        unit => Err(format!("unknown unit {unit:?}: ms, s or m")),
-    }
 }
 
 fn again(seed: u64) -> String {

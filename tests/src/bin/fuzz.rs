@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use harness::budget::duration;
 use harness::fuzz::{Counts, LIFE, run};
 
 /// Sends servers messages of any kind and content, in any state.
@@ -25,17 +26,6 @@ struct Args {
     /// Begin no further group after so long, as in 90s or 10m
     #[arg(long, value_parser = duration)]
     budget: Option<Duration>,
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: u64 = digits.parse().map_err(|_| format!("{text:?} is not a duration"))?;
-    match &text[digits.len()..] {
-        "" | "s" => Ok(Duration::from_secs(number)),
-        "m" => Ok(Duration::from_secs(60 * number)),
-        "h" => Ok(Duration::from_secs(3600 * number)),
-        unit => Err(format!("unknown unit {unit:?}: s, m or h")),
-    }
 }
 
 fn again(seed: u64) -> String {

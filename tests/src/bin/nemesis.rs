@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use harness::budget::duration;
 use harness::processes::nemesis::{self, Options};
 
 /// Does all that can be done to processes to three stores under load.
@@ -30,17 +31,6 @@ struct Args {
     /// Print what it came to as JSON, and nothing else
     #[arg(long)]
     json: bool,
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: u64 = digits.parse().map_err(|_| format!("{text:?} is not a duration"))?;
-    match &text[digits.len()..] {
-        "" | "s" => Ok(Duration::from_secs(number)),
-        "ms" => Ok(Duration::from_millis(number)),
-        "m" => Ok(Duration::from_secs(60 * number)),
-        unit => Err(format!("unknown unit {unit:?}: ms, s or m")),
-    }
 }
 
 fn main() -> ExitCode {

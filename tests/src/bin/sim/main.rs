@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use harness::budget::duration;
 use harness::chaos::{self, Cuts, Found, Report};
 
 use crate::total::Total;
@@ -97,18 +98,6 @@ impl Less {
         let Less { faults, lists, shared, chaos_ms, tail } = self;
         let faults = faults.clone().map(|Numbers(faults)| faults);
         Cuts { faults, lists: *lists, shared: *shared, chaos_ms: *chaos_ms, tail: *tail }
-    }
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: u64 = digits.parse().map_err(|_| format!("{text:?} is not a duration"))?;
-    match &text[digits.len()..] {
-        "ms" => Ok(Duration::from_millis(number)),
-        "" | "s" => Ok(Duration::from_secs(number)),
-        "m" => Ok(Duration::from_secs(60 * number)),
-        "h" => Ok(Duration::from_secs(3600 * number)),
-        unit => Err(format!("unknown unit {unit:?}: ms, s, m or h")),
     }
 }
 

@@ -12,6 +12,7 @@ pub mod generic;
 pub mod linearizability;
 pub mod lists;
 pub mod processes;
+pub mod regions;
 pub mod rules;
 pub mod script;
 pub mod sim;

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kv::{Callback, Cf, Request};
+use raftstore::disk::Disk;
 use raftstore::store::{Counters, RegionStatus};
 use raftstore::{RegionId, StoreId};
 
+use crate::cluster::inside::LogSight;
 use crate::cluster::sim::SimCluster;
 use crate::filter::Filter;
 use crate::sim::Time;
@@ -49,6 +51,15 @@ pub trait Backend {
 
     /// What a running store has counted in this life.
     fn counters(&self, store: StoreId) -> Option<Counters>;
+
+    /// The log of a running store.
+    fn log(&self, store: StoreId) -> Option<LogSight>;
+
+    /// The disk of a store that does not run.
+    ///
+    /// # Errors
+    /// If it runs, or its directory cannot be opened.
+    fn disk(&self, store: StoreId) -> Result<Arc<dyn Disk>, String>;
 
     /// A value as a running store has it, without asking anybody whether it is current.
     fn peek(&self, store: StoreId, cf: Cf, key: &[u8]) -> Option<Bytes>;

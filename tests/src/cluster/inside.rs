@@ -1,17 +1,27 @@
 //! What a single store has and has counted, looked at from outside; clusters whose limits are small.
 
+use std::fmt;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use kv::{Cf, Op, OpResult};
 use raftstore::StoreId;
+use raftstore::disk::Disk;
+use raftstore::node::metrics::LogSizes;
 use raftstore::store::Counters;
+use raftstore::wal::LogReader;
 
 use crate::cluster::{Cluster, ThreadCluster};
 
 /// What can be chosen about a cluster of threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ThreadOptions {
-    /// How many stores, each a voter of region 1.
+    /// How many stores, each a voter of all regions.
     pub stores: u64,
+    /// How many regions ([`crate::regions`]), at least 1.
+    pub regions: u64,
+    /// Bytes of a log segment.
+    pub segment_bytes: u64,
     /// Entries that the log keeps for a store that is away.
     pub log_gc_count_limit: u64,
     /// Bytes by which the log grows until the state machine makes its state durable.
@@ -22,7 +32,29 @@ impl ThreadOptions {
     /// The limits that stores have by default.
     #[must_use]
     pub fn new(stores: u64) -> ThreadOptions {
-        ThreadOptions { stores, log_gc_count_limit: 128_000, checkpoint_bytes: 64 << 20 }
+        ThreadOptions {
+            stores,
+            regions: 1,
+            // Small, so that segments are changed now and then.
+            segment_bytes: 1 << 20,
+            log_gc_count_limit: 128_000,
+            checkpoint_bytes: 64 << 20,
+        }
+    }
+}
+
+/// The log of a running store, to be looked at while it is written.
+#[derive(Clone)]
+pub struct LogSight {
+    /// Reads entries back.
+    pub reader: LogReader,
+    /// How large it was when it was last cleaned up.
+    pub sizes: LogSizes,
+}
+
+impl fmt::Debug for LogSight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.sizes.fmt(f)
     }
 }
 
@@ -64,6 +96,20 @@ impl Cluster {
             let mut lengths = statuses.map(|status| status.applied - status.compacted);
             lengths.all(|length| length <= 2 * limit).then_some(())
         });
+    }
+
+    /// The log of a running store.
+    #[must_use]
+    pub fn log(&self, store: StoreId) -> Option<LogSight> {
+        self.back.log(store)
+    }
+
+    /// The disk of a store that does not run.
+    ///
+    /// # Errors
+    /// If it runs, or its directory cannot be opened.
+    pub fn disk(&self, store: StoreId) -> Result<Arc<dyn Disk>, String> {
+        self.back.disk(store)
     }
 
     /// What a running store has counted in this life.

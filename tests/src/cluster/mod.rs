@@ -27,7 +27,8 @@
 //!
 //! ```
 //! use harness::cluster::{
-//!     Backend, Cluster, ClusterLink, Patience, SimCluster, Stop, ThreadCluster, ThreadOptions, Ticket,
+//!     Backend, Cluster, ClusterLink, LogSight, Patience, SimCluster, Stop, ThreadCluster,
+//!     ThreadOptions, Ticket,
 //! };
 //! use harness::sim::{Options, ms};
 //! use kv::Op;
@@ -39,6 +40,9 @@
 //! while cluster.poll().is_none_or(|(of, _)| of != ticket) {
 //!     let soon = cluster.now() + ms(1);
 //!     cluster.advance(soon);
+//! }
+//! if let Some(LogSight { sizes, .. }) = cluster.log(leader) {
+//!     assert!(sizes.live_bytes <= sizes.file_bytes);
 //! }
 //! // Its power is cut; others have what was acknowledged.
 //! cluster.stop_server_by(leader, Stop::PowerLoss);
@@ -71,7 +75,7 @@ use raftstore::store::RegionStatus;
 use raftstore::{Refusal, RegionId, StoreId, Unknown};
 
 pub use backend::{Backend, Stop};
-pub use inside::ThreadOptions;
+pub use inside::{LogSight, ThreadOptions};
 pub use link::ClusterLink;
 pub use patience::Patience;
 pub use sim::SimCluster;
@@ -83,7 +87,8 @@ use crate::sim::{Options, Time, ms};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(u64);
 
-/// A cluster of stores, all of them members of one region, and clients of them.
+/// A cluster of stores, all of them members of all regions, and clients of them. What names no
+/// region is about the first one, unless [`Cluster::turn_to`] has named another.
 pub struct Cluster {
     /// A trait object: what a test does costs more than the call.
     back: Box<dyn Backend>,
@@ -152,6 +157,11 @@ impl Cluster {
     #[must_use]
     pub fn describe(&self) -> String {
         self.back.describe()
+    }
+
+    /// From now on, what names no region is about this one.
+    pub fn turn_to(&mut self, region: RegionId) {
+        self.region = region;
     }
 
     /// Sets how long things may take.

@@ -10,11 +10,13 @@ use parking_lot::Mutex;
 use raftstore::command::{CommandKind, encode};
 use raftstore::disk::Disk;
 use raftstore::disk::sim::Crash;
+use raftstore::node::metrics::LogSizes;
 use raftstore::store::{Counters, RegionStatus};
 use raftstore::wal::GroupLog;
 use raftstore::{Epoch, RegionId, StoreId};
 
 use crate::cluster::backend::{Backend, Stop};
+use crate::cluster::inside::LogSight;
 use crate::digest::Digest;
 use crate::filter::Filter;
 use crate::sim::{Failure, Options, StartFailure, Subject, Time, World};
@@ -187,6 +189,27 @@ impl Backend for SimCluster {
     fn counters(&self, store: StoreId) -> Option<Counters> {
         let process = self.world.host(store).process.as_ref();
         process.map(|process| process.store.counters())
+    }
+
+    fn log(&self, store: StoreId) -> Option<LogSight> {
+        let process = self.world.host(store).process.as_ref()?;
+        let stats = process.collected;
+        let sizes = LogSizes {
+            started: stats.segments_started,
+            dropped: stats.segments_dropped,
+            carried_bytes: stats.carried_bytes,
+            segments: stats.segments,
+            file_bytes: stats.file_bytes,
+            live_bytes: stats.live_bytes,
+        };
+        Some(LogSight { reader: process.wal.reader(), sizes })
+    }
+
+    fn disk(&self, store: StoreId) -> Result<Arc<dyn Disk>, String> {
+        match self.is_running(store) {
+            true => Err(format!("{store:?} runs")),
+            false => Ok(self.world.host(store).disk.mount()),
+        }
     }
 
     fn peek(&self, store: StoreId, cf: Cf, key: &[u8]) -> Option<Bytes> {

@@ -21,21 +21,19 @@ use raftstore::node::{NodeConfig, NodeHandle, OpenLog, Proposal};
 use raftstore::store::{Counters, RegionStatus, StoreConfig};
 use raftstore::transport::Packet;
 use raftstore::transport::local::Network;
-use raftstore::wal::{Wal, WalOptions};
+use raftstore::wal::{LogReader, Wal, WalOptions};
 use raftstore::{Callback as _, Epoch, Refusal, Region, RegionId, StoreId};
 use tempfile::TempDir;
 
 use crate::cluster::backend::{Backend, Stop};
-use crate::cluster::inside::ThreadOptions;
+use crate::cluster::inside::{LogSight, ThreadOptions};
 use crate::cluster::late::{Late, is_delivering};
 use crate::filter::{Filter, Partition, Passage};
+use crate::regions::create_missing;
 use crate::sim::Time;
 
 /// Ticks are short, so that tests need not wait for elections of a second.
 const TICK: Duration = Duration::from_millis(10);
-
-/// A small log, so that segments are changed now and then.
-const SEGMENT_BYTES: u64 = 1 << 20;
 
 const EPOCH: Epoch = Epoch { version: 1, conf_ver: 1 };
 
@@ -68,6 +66,7 @@ fn arrives_now(
 struct Running {
     node: NodeHandle<KvMachine>,
     reader: MemReader,
+    log: LogReader,
     /// The directory is this store's for as long as it runs.
     _claim: Claim,
 }
@@ -131,14 +130,18 @@ impl ThreadCluster {
         Ok(cluster)
     }
 
-    /// Opens what the store's directory has, as the program does.
-    fn open(&self, store: StoreId) -> Result<Running, String> {
+    fn directory(&self, store: StoreId) -> Result<Arc<dyn Disk>, String> {
         let path = self.dir.path().join(format!("store{store}"));
         let disk = DirDisk::open(path, Route::default()).map_err(|error| error.to_string())?;
-        let disk: Arc<dyn Disk> = Arc::new(disk);
+        Ok(Arc::new(disk))
+    }
+
+    /// Opens what the store's directory has, as the program does.
+    fn open(&self, store: StoreId) -> Result<Running, String> {
+        let disk = self.directory(store)?;
         let claim =
             Claim::new(disk.as_ref(), store, ClusterId(1)).map_err(|error| error.to_string())?;
-        let options = WalOptions { segment_bytes: SEGMENT_BYTES };
+        let options = WalOptions { segment_bytes: self.options.segment_bytes };
         let (wal, recovered) = Wal::open(Arc::clone(&disk), claim.identity(), options)
             .map_err(|error| error.to_string())?;
         let compacted = recovered.groups.iter().map(|(region, log)| (*region, log.compacted.index));
@@ -146,20 +149,22 @@ impl ThreadCluster {
             log_bytes_min: self.options.checkpoint_bytes,
             ..CheckpointOptions::default()
         };
-        let machine = KvMachine::open(Arc::clone(&disk), checkpoints, compacted)
+        let mut machine = KvMachine::open(Arc::clone(&disk), checkpoints, compacted)
             .map_err(|error| error.to_string())?;
+        create_missing(&mut machine, &self.stores, self.options.regions);
         let reader = machine.reader();
         let mut config = NodeConfig::new(StoreConfig::new(store));
         config.tick = TICK;
         config.store.log_gc_count_limit = self.options.log_gc_count_limit;
         config.store.incarnation = disk.random();
         config.store.seed = disk.random();
+        let entries = wal.reader();
         let log = OpenLog::wal(wal, recovered.groups);
         let bootstrap = Region::first(&self.stores);
         let transport = self.network.transport(store);
         let node = NodeHandle::start(config, machine, bootstrap, log, transport)
             .map_err(|error| error.to_string())?;
-        Ok(Running { node, reader, _claim: claim })
+        Ok(Running { node, reader, log: entries, _claim: claim })
     }
 
     /// Stops a store and keeps the first failure.
@@ -238,6 +243,23 @@ impl Backend for ThreadCluster {
         Some(self.running.get(&store)?.node.counters().store)
     }
 
+    fn log(&self, store: StoreId) -> Option<LogSight> {
+        let running = self.running.get(&store)?;
+        // What is read together was written together, if it is the same twice.
+        let sizes = || running.node.metrics().log;
+        let mut last = sizes();
+        let settled = std::iter::repeat_with(|| std::mem::replace(&mut last, sizes()) == last);
+        let _ = settled.take(1000).any(|same| same);
+        Some(LogSight { reader: running.log.clone(), sizes: last })
+    }
+
+    fn disk(&self, store: StoreId) -> Result<Arc<dyn Disk>, String> {
+        match self.is_running(store) {
+            true => Err(format!("{store:?} runs")),
+            false => self.directory(store),
+        }
+    }
+
     fn peek(&self, store: StoreId, cf: Cf, key: &[u8]) -> Option<Bytes> {
         let snapshot = self.running.get(&store)?.reader.snapshot();
         snapshot.get(cf, key).map(|value| Bytes::copy_from_slice(&value))
@@ -245,10 +267,10 @@ impl Backend for ThreadCluster {
 
     fn state_hash(&self, store: StoreId, region: RegionId) -> Option<u64> {
         let snapshot = self.running.get(&store)?.reader.snapshot();
-        snapshot.region(region)?;
+        let region = snapshot.region(region)?.region;
         let mut hasher = DefaultHasher::new();
         for cf in Cf::ALL {
-            snapshot.scan(cf, b"", b"", false, &mut |key, value| {
+            snapshot.scan(cf, &region.start_key, &region.end_key, false, &mut |key, value| {
                 (key, value).hash(&mut hasher);
                 true
             });

@@ -17,9 +17,10 @@ use raftstore::machine::{Callback, Machine, Refusal, Unknown};
 use raftstore::snapshot::{Incoming, incoming};
 use raftstore::start::{start, storage_of};
 use raftstore::store::{Ready, Store, StoreConfig};
-use raftstore::wal::{Lsn, Recovered, Wal, WalError, WalOptions};
+use raftstore::wal::{Lsn, Recovered, Wal, WalError, WalOptions, WalStats};
 use raftstore::{Region, RegionId, StoreId};
 
+use crate::regions::create_missing;
 use crate::sim::shadow::Shadow;
 use crate::sim::streams::Sending;
 use crate::sim::{Options, StartFailure, Subject, Time};
@@ -88,6 +89,8 @@ pub struct Process<M: Machine> {
     pub sending: BTreeMap<u64, Sending>,
     /// Snapshots that are being received.
     pub receiving: BTreeMap<u64, Incoming>,
+    /// Its log when it was last cleaned up.
+    pub collected: WalStats,
 }
 
 /// What the log writer began to do.
@@ -142,9 +145,10 @@ impl<M: Machine> Host<M> {
         self.shadow.recovered(&recovered.groups);
         let cleaned = incoming::remove_unfinished(&*disk);
         cleaned.map_err(|why| StartFailure::Disk(why.to_string()))?;
-        let machine = subject.open(self.id, Arc::clone(&disk), &recovered.groups)?;
+        let mut machine = subject.open(self.id, Arc::clone(&disk), &recovered.groups)?;
         let storage = storage_of(wal.reader());
         let stores: Vec<StoreId> = (1..=options.stores).map(StoreId).collect();
+        create_missing(&mut machine, &stores, options.regions);
         let config = self.config(options);
         let started = start(config, machine, Region::first(&stores), &recovered.groups, storage);
         let (store, applier) = started.map_err(StartFailure::violated)?;
@@ -165,6 +169,7 @@ impl<M: Machine> Host<M> {
             snapshots: disk,
             sending: BTreeMap::new(),
             receiving: BTreeMap::new(),
+            collected: WalStats::default(),
         });
         Ok(recovered)
     }
@@ -242,23 +247,25 @@ impl<M: Machine> Host<M> {
     }
 
     /// The writer is done: what it appended is synced if it has to be, and the batches are
-    /// reported. Returns how many they were.
+    /// reported. Returns how many they were, and the log if it was synced and cleaned up.
     ///
     /// # Errors
     /// If the log fails; the store must stop.
-    pub fn end_write(&mut self) -> Result<usize, WalError> {
-        let Some(process) = &mut self.process else { return Ok(0) };
+    pub fn end_write(&mut self) -> Result<(usize, Option<WalStats>), WalError> {
+        let Some(process) = &mut self.process else { return Ok((0, None)) };
         process.is_writing = false;
+        let mut collected = None;
         if process.writing.iter().any(Batch::must_sync) {
             process.wal.sync()?;
             while process.wal.collect()? {}
             self.shadow.durable(process.wal.durable());
+            collected = Some(process.wal.stats());
         }
         let count = process.writing.len();
         for batch in process.writing.drain(..) {
             process.store.persisted(batch.synced());
         }
-        Ok(count)
+        Ok((count, collected))
     }
 }
 
@@ -276,10 +283,10 @@ impl<M: Machine> Process<M> {
         }
     }
 
-    /// The last index the state machine has of region 1.
+    /// The last index the state machine has of a region.
     #[must_use]
-    pub fn applied(&self) -> Index {
-        self.applier.applied(RegionId::FIRST).unwrap_or(0)
+    pub fn applied(&self, region: RegionId) -> Index {
+        self.applier.applied(region).unwrap_or(0)
     }
 
     /// Whether nothing is queued anywhere in it.

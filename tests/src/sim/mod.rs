@@ -127,8 +127,10 @@ pub enum StartFailure {
 /// What can be chosen about a simulated cluster.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How many stores, 1 to 7; each is a voter of region 1.
+    /// How many stores, 1 to 7; each is a voter of all regions.
     pub stores: u64,
+    /// How many regions ([`crate::regions`]), at least 1.
+    pub regions: u64,
     /// Everything random follows from it.
     pub seed: u64,
     /// Time between two ticks of a store's clock.
@@ -181,6 +183,7 @@ impl Options {
     pub fn new(stores: u64, seed: u64) -> Options {
         Options {
             stores,
+            regions: 1,
             seed,
             tick: ms(10),
             drift_percent: 2,

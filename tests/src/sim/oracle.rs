@@ -21,16 +21,20 @@
 //! | 17 | logs are bounded by what they must keep; nothing waits for ever | [`crate::chaos`] | at the end |
 //! | 18 | a leader with nothing to do accounts for no bytes, reads or batches | museum R9; [`super::World::check_idle`] | at the end |
 //!
+//! | 19 | what nobody needs of a log goes: two bytes for each that is live, and three segments | museum W13 | after every sync |
+//! | 20 | every entry that a log must still have can be read, and is what was written | the same | when a segment has gone |
+//!
 //! The numbers are those of the list that the project keeps of them. 13, 14, 17 and 18 need a
 //! cluster that has come to rest, and are asked for by [`crate::chaos`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use raft::{Body, Index, LogId, Message, NodeId, RawNode, RoleKind, Term};
+use raft::{Body, EntryRef, Index, LogId, Message, NodeId, RawNode, RoleKind, Term};
 use raftstore::applier::Task;
 use raftstore::machine::Machine;
 use raftstore::store::Store;
+use raftstore::wal::WalStats;
 use raftstore::{Epoch, Region, RegionId, StoreId};
 
 use crate::digest::Digest;
@@ -129,6 +133,7 @@ impl Oracles {
         if let Some(halt) = store.halted() {
             return Err(format!("the state machine has halted: {halt}"));
         }
+        let may_lag = store.counters().snapshots_taken > 0;
         for &region in regions {
             let Some(raw) = store.raw(region) else { continue };
             self.checks += 1;
@@ -137,7 +142,6 @@ impl Oracles {
                     "{region:?} has something to hand out that nobody will ask for"
                 ));
             }
-            let may_lag = store.counters().snapshots_taken > 0;
             self.on_raw(id, region, raw, may_lag, disks)?;
         }
         Ok(())
@@ -275,6 +279,44 @@ impl Oracles {
             }
         }
         Ok(())
+    }
+
+    /// A log was cleaned up.
+    ///
+    /// # Errors
+    /// If it takes more room than it may.
+    pub fn on_space(&mut self, stats: &WalStats, segment_bytes: u64) -> Result<(), String> {
+        self.checks += 1;
+        let bound = 2 * stats.live_bytes + 3 * segment_bytes;
+        let fits = stats.file_bytes <= bound;
+        fits.then_some(())
+            .ok_or_else(|| format!("the log takes more than {bound} bytes: {stats:?}"))
+    }
+
+    /// An entry was read back from a log that knows what is committed up to `commit`.
+    ///
+    /// # Errors
+    /// If it is not what was written there.
+    pub fn on_entry(
+        &mut self,
+        region: RegionId,
+        entry: EntryRef<'_>,
+        commit: Index,
+    ) -> Result<(), String> {
+        self.checks += 1;
+        let log = self.committed.get(&region).map_or(&[][..], Vec::as_slice);
+        let at = usize::try_from(entry.id.index - 1).ok().and_then(|at| log.get(at));
+        let Some(committed) = at else {
+            let is_later = entry.id.index > commit;
+            return is_later.then_some(()).ok_or(format!("{} was never committed", entry.id));
+        };
+        let is_it = committed.term == entry.id.term;
+        let differs = |first| first != Digest::of(&entry.entry.data);
+        if is_it && committed.content.is_some_and(differs) {
+            return Err(format!("{} is not what {committed:?} was", entry.id));
+        }
+        let may_differ = entry.id.index > commit;
+        (is_it || may_differ).then_some(()).ok_or(format!("{} instead of {committed:?}", entry.id))
     }
 
     /// A client was told that a command with that content took effect.

@@ -28,6 +28,18 @@ impl Group {
         self.compacted.index + self.terms.len() as u64
     }
 
+    /// What precedes the first entry.
+    #[must_use]
+    pub fn compacted(&self) -> LogId {
+        self.compacted
+    }
+
+    /// Up to where it is known to be committed.
+    #[must_use]
+    pub fn commit(&self) -> Index {
+        self.hard_state.commit
+    }
+
     /// Whether the entry at `id` is here, or was and is compacted.
     #[must_use]
     pub fn has(&self, id: LogId) -> bool {
@@ -156,6 +168,11 @@ impl Shadow {
     /// The term of a group, and the end of its log.
     fn reach(&self, region: RegionId) -> (Term, Index) {
         self.synced.get(&region).map_or((0, 0), |group| (group.hard_state.term, group.last()))
+    }
+
+    /// What is durable, group by group.
+    pub fn groups(&self) -> impl Iterator<Item = (RegionId, &Group)> {
+        self.synced.iter().map(|(&region, group)| (region, group))
     }
 
     /// What is durable of a group.

@@ -1,6 +1,7 @@
 //! The clock, the queue of events, and what happens at each.
 
 mod faults;
+mod logs;
 mod snapshots;
 mod steps;
 
@@ -216,7 +217,7 @@ impl<S: Subject> World<S> {
             else {
                 return true;
             };
-            let indexes = [status.last, status.commit, status.applied, process.applied()];
+            let indexes = [status.last, status.commit, status.applied, process.applied(region)];
             process.is_idle()
                 && status.term == leader.term
                 && status.leader == leader.leader

@@ -23,10 +23,7 @@ impl<S: Subject> World<S> {
                 Ok(())
             }
             Due::Round => self.round(id),
-            Due::Written => {
-                self.written(id);
-                Ok(())
-            }
+            Due::Written => self.written(id),
             Due::Task => self.task(id),
             Due::Receive { from, bytes } => self.receive(id, from, bytes),
             Due::Stream(stream) => self.stream(id, stream),
@@ -118,10 +115,16 @@ impl<S: Subject> World<S> {
         Ok(())
     }
 
-    fn written(&mut self, id: StoreId) {
+    fn written(&mut self, id: StoreId) -> Result<(), Failure> {
         match self.hosts[at(id)].end_write() {
-            Ok(batches) => self.trace.note(self.now, Some(id), Happening::Synced { batches }),
-            Err(why) => self.log_failed(id, &why),
+            Ok((batches, collected)) => {
+                self.trace.note(self.now, Some(id), Happening::Synced { batches });
+                collected.map_or(Ok(()), |stats| self.judge_log(id, stats))
+            }
+            Err(why) => {
+                self.log_failed(id, &why);
+                Ok(())
+            }
         }
     }
 
@@ -149,18 +152,22 @@ impl<S: Subject> World<S> {
 
     fn task(&mut self, id: StoreId) -> Result<(), Failure> {
         let Some(process) = &mut self.hosts[at(id)].process else { return Ok(()) };
-        let before = process.applied();
-        let installs = matches!(process.tasks.front(), Some(Task::Install { .. }));
+        let (region, installs) = match process.tasks.front() {
+            Some(Task::Apply { region, .. }) => (*region, false),
+            Some(Task::Install { region, .. }) => (*region, true),
+            _ => (RegionId::FIRST, false),
+        };
+        let before = process.applied(region);
         process.run_task(&mut self.reports);
         self.reports.drain(..).for_each(|report| process.store.applied(report));
-        let index = process.applied();
+        let index = process.applied(region);
         if index == before {
             return Ok(());
         }
         self.installed += u64::from(installs);
         let is_due = installs || index.is_multiple_of(self.options.state_every.max(1));
         let machine = process.applier.machine();
-        let hash = || self.subject.state_hash(machine, RegionId::FIRST);
+        let hash = || self.subject.state_hash(machine, region);
         let state = is_due.then(hash).flatten();
         self.trace.note(self.now, Some(id), Happening::Applied { index, state });
         if is_due {
@@ -168,7 +175,7 @@ impl<S: Subject> World<S> {
             let judged = self.oracles.on_regions(id, &regions);
             judged.map_err(|why| self.failure(id, why))?;
         }
-        let judged = state.map_or(Ok(()), |s| self.oracles.on_state(RegionId::FIRST, index, s));
+        let judged = state.map_or(Ok(()), |s| self.oracles.on_state(region, index, s));
         judged.map_err(|why| self.failure(id, why))
     }
 

@@ -20,6 +20,25 @@ const FILE: &str = "members";
 const HEAD: &str = "raftkv members 1\n";
 
 /// Why the list of stores can't be used.
+///
+/// ```
+/// use std::net::TcpListener;
+/// use kv::store::{MembersError, RunningStore, StartError, StoreOptions};
+/// use raftstore::StoreId;
+/// use raftstore::disk::ClusterId;
+/// use raftstore::transport::local::Network;
+///
+/// let (id, dir) = (StoreId(1), tempfile::tempdir()?);
+/// let start = |members| {
+///     let options = StoreOptions::new(id, ClusterId(7), members, dir.path().to_owned());
+///     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+///     RunningStore::start(options, Network::new().transport(id), listener)
+/// };
+/// start(vec![id])?.stop()?;
+/// let Err(StartError::Members { source, .. }) = start(vec![id, StoreId(2)]) else { panic!() };
+/// assert!(matches!(source, MembersError::Other { began, .. } if began == [id]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum MembersError {
     /// The cluster began with others.

@@ -76,6 +76,42 @@ pub trait Client {
 }
 
 /// Takes an answer for which nobody waits any more.
+///
+/// ```
+/// use std::cell::Cell;
+/// use std::rc::Rc;
+/// use harness::clients::{Client, Driver, Late};
+/// use harness::cluster::Cluster;
+/// use harness::sim::ms;
+/// use kv::{Answer, Op, Request};
+///
+/// /// Gives up soon, and counts what becomes true behind its back.
+/// struct Hasty(Rc<Cell<u64>>);
+///
+/// impl Client for Hasty {
+///     fn next(&mut self) -> Option<Request> {
+///         Some(Request::new(vec![Op::put("k", "v")]))
+///     }
+///
+///     fn told(&mut self, _: &Answer) -> Result<(), String> {
+///         Ok(())
+///     }
+///
+///     fn late(&mut self) -> Option<Late> {
+///         let done = Rc::clone(&self.0);
+///         Some(Box::new(move |answer| done.set(done.get() + u64::from(answer.is_ok()))))
+///     }
+/// }
+///
+/// let (mut cluster, done) = (Cluster::sim(3, 7), Rc::new(Cell::new(0)));
+/// let mut driver = Driver::new(7, 1, ms(5));
+/// driver.add(Hasty(Rc::clone(&done)));
+/// driver.run_for(&mut cluster, ms(1000))?;
+/// driver.drain(&mut cluster, ms(2000))?;
+/// assert_eq!(driver.requests().done, 0);
+/// assert!(done.get() > 10);
+/// # Ok::<(), String>(())
+/// ```
 pub type Late = Box<dyn FnOnce(&Answer)>;
 
 /// Commands of sessions that arrive long after they were asked, when the client has asked again.

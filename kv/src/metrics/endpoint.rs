@@ -16,13 +16,13 @@ use parking_lot::Mutex;
 
 /// What one who asks may take.
 #[derive(Clone, Copy, Debug)]
-pub struct EndpointLimits {
+pub(crate) struct EndpointLimits {
     /// Bytes of a request.
-    pub request_bytes_max: usize,
+    pub(crate) request_bytes_max: usize,
     /// How long a request may take to arrive, and then the answer to leave.
-    pub time_max: Duration,
+    pub(crate) time_max: Duration,
     /// Connections at a time.
-    pub connections_max: usize,
+    pub(crate) connections_max: usize,
 }
 
 impl Default for EndpointLimits {
@@ -50,7 +50,7 @@ struct Shared {
 }
 
 /// Where metrics can be asked for, until dropped.
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     shared: Arc<Shared>,
     address: SocketAddr,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -62,7 +62,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// If the socket has no address, or the system gives no thread.
-    pub fn start(
+    pub(crate) fn start(
         listener: TcpListener,
         name: &str,
         limits: EndpointLimits,
@@ -78,13 +78,12 @@ impl Endpoint {
     }
 
     /// Where it listens.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Accepts nobody any more. Who is connected is answered, or cut off in time.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         let Some(thread) = self.thread.lock().take() else { return };
         self.shared.is_stopped.store(true, Ordering::Release);
         // The thread sleeps in the kernel; a connection wakes it.

@@ -31,9 +31,30 @@ use raftstore::StoreId;
 use raftstore::node::metrics::NodeMetrics;
 use raftstore::store::RegionStatus;
 
-pub use endpoint::{Endpoint, EndpointLimits};
+pub(crate) use endpoint::{Endpoint, EndpointLimits};
 
 /// What a store has to tell at one moment.
+///
+/// ```
+/// use std::net::TcpListener;
+/// use kv::metrics::{Figures, Recovery};
+/// use kv::store::{RunningStore, StoreOptions};
+/// use raftstore::StoreId;
+/// use raftstore::disk::ClusterId;
+/// use raftstore::transport::local::Network;
+///
+/// let (id, dir) = (StoreId(1), tempfile::tempdir()?);
+/// let options = StoreOptions::new(id, ClusterId(7), vec![id], dir.path().to_owned());
+/// let listener = TcpListener::bind("127.0.0.1:0")?;
+/// let store = RunningStore::start(options, Network::new().transport(id), listener)?;
+/// let figures: Figures = store.figures();
+/// assert_eq!((figures.store, figures.keys), (id, 0));
+/// let Recovery { torn_bytes, .. } = figures.recovery;
+/// assert_eq!(torn_bytes, 0, "the log was new");
+/// assert!(figures.to_text().contains("# TYPE "));
+/// store.stop()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Figures {
     /// Which store.

@@ -35,27 +35,27 @@ pub struct Host<M: Machine> {
     /// Its disk.
     pub disk: SimDisk,
     /// Whether the disk was ever told to fail.
-    pub may_fail: bool,
+    pub(super) may_fail: bool,
     /// Something on the disk is not what was written, and nobody has noticed or mended it yet.
-    pub rotten: Option<Rotten>,
+    pub(super) rotten: Option<Rotten>,
     /// What the disk must still have after a crash.
-    pub shadow: Shadow,
+    pub(super) shadow: Shadow,
     /// Counts its lives.
-    pub incarnation: u64,
+    pub(super) incarnation: u64,
     /// Between two ticks of its clock.
-    pub tick: Time,
+    pub(super) tick: Time,
     /// Nothing happens on it before: its machine stands still.
-    pub paused_until: Time,
+    pub(super) paused_until: Time,
     /// Its process, if it runs.
     pub process: Option<Process<M>>,
 }
 
 /// What is known of a disk with damage at rest.
-pub struct Rotten {
+pub(super) struct Rotten {
     /// The disk as it was before, while no process has written to it since.
-    pub before: Option<SimDisk>,
+    pub(super) before: Option<SimDisk>,
     /// Whether the store has refused to start.
-    pub refused: bool,
+    pub(super) refused: bool,
 }
 
 /// A running store.
@@ -63,51 +63,51 @@ pub struct Process<M: Machine> {
     /// All its groups.
     pub store: Store<M>,
     /// Their names.
-    pub regions: Vec<RegionId>,
+    pub(super) regions: Vec<RegionId>,
     /// Its state machine.
     pub applier: Applier<M>,
     /// Its log.
     pub wal: Wal,
     _claim: Claim,
     /// Buffers for rounds.
-    pub ready: Ready<M>,
+    pub(super) ready: Ready<M>,
     /// Batches that wait for the log writer.
     queued: Vec<Batch>,
     /// Batches that are appended and not yet reported.
     writing: Vec<Batch>,
     /// Tasks that wait for the applier.
-    pub tasks: VecDeque<Task<M>>,
+    pub(super) tasks: VecDeque<Task<M>>,
     /// A round is scheduled.
-    pub round_is_due: bool,
+    pub(super) round_is_due: bool,
     /// The end of a write is scheduled.
-    pub is_writing: bool,
+    pub(super) is_writing: bool,
     /// The end of a task is scheduled.
-    pub is_applying: bool,
+    pub(super) is_applying: bool,
     /// Where received snapshots go.
-    pub snapshots: Arc<dyn Disk>,
+    pub(super) snapshots: Arc<dyn Disk>,
     /// Snapshots that are being sent, by the numbers of their streams.
-    pub sending: BTreeMap<u64, Sending>,
+    pub(super) sending: BTreeMap<u64, Sending>,
     /// Snapshots that are being received.
-    pub receiving: BTreeMap<u64, Incoming>,
+    pub(super) receiving: BTreeMap<u64, Incoming>,
     /// Its log when it was last cleaned up.
-    pub collected: WalStats,
+    pub(crate) collected: WalStats,
 }
 
 /// What the log writer began to do.
 #[derive(Clone, Copy, Debug)]
-pub struct Begun {
+pub(super) struct Begun {
     /// Batches.
-    pub batches: usize,
+    pub(super) batches: usize,
     /// Whether anything was appended.
-    pub appended: bool,
+    pub(super) appended: bool,
     /// Whether it has to be synced before the batches are reported.
-    pub must_sync: bool,
+    pub(super) must_sync: bool,
 }
 
 impl<M: Machine> Host<M> {
     /// A store with an empty disk that was never started.
     #[must_use]
-    pub fn new(id: StoreId, tick: Time, disk_seed: u64) -> Host<M> {
+    pub(super) fn new(id: StoreId, tick: Time, disk_seed: u64) -> Host<M> {
         Host {
             id,
             disk: SimDisk::new(disk_seed),
@@ -126,7 +126,7 @@ impl<M: Machine> Host<M> {
     /// # Errors
     /// [`StartFailure::Violated`] if the disk has lost or invented something, or the store refuses
     /// to start from what a crash may leave; [`StartFailure::Disk`] if the disk failed.
-    pub fn start<S: Subject<Machine = M>>(
+    pub(super) fn start<S: Subject<Machine = M>>(
         &mut self,
         options: &Options,
         subject: &mut S,
@@ -191,7 +191,7 @@ impl<M: Machine> Host<M> {
 
     /// Ends the process as `how` says. Whoever waits for it is told what is certain, or that
     /// nobody knows.
-    pub fn crash(&mut self, how: Crash) {
+    pub(super) fn crash(&mut self, how: Crash) {
         // First the disk, so that the end of the process cannot change it.
         self.disk.crash(how);
         if let Some(process) = self.process.take() {
@@ -204,7 +204,7 @@ impl<M: Machine> Host<M> {
     ///
     /// # Errors
     /// If it is something else.
-    pub fn check_image(&self, options: &Options) -> Result<(), String> {
+    pub(super) fn check_image(&self, options: &Options) -> Result<(), String> {
         let image = self.disk.fork();
         image.heal();
         image.set_capacity(None);
@@ -221,7 +221,7 @@ impl<M: Machine> Host<M> {
     ///
     /// # Errors
     /// If the log fails; the store must stop.
-    pub fn begin_write(&mut self) -> Result<Option<Begun>, WalError> {
+    pub(super) fn begin_write(&mut self) -> Result<Option<Begun>, WalError> {
         let Some(process) = &mut self.process else { return Ok(None) };
         if process.is_writing || process.queued.is_empty() {
             return Ok(None);
@@ -251,7 +251,7 @@ impl<M: Machine> Host<M> {
     ///
     /// # Errors
     /// If the log fails; the store must stop.
-    pub fn end_write(&mut self) -> Result<(usize, Option<WalStats>), WalError> {
+    pub(super) fn end_write(&mut self) -> Result<(usize, Option<WalStats>), WalError> {
         let Some(process) = &mut self.process else { return Ok((0, None)) };
         process.is_writing = false;
         let mut collected = None;
@@ -271,12 +271,12 @@ impl<M: Machine> Host<M> {
 
 impl<M: Machine> Process<M> {
     /// Queues a batch for the writer.
-    pub fn queue(&mut self, batch: Batch) {
+    pub(super) fn queue(&mut self, batch: Batch) {
         self.queued.push(batch);
     }
 
     /// Carries out the applier's next task and reports what it did.
-    pub fn run_task(&mut self, reports: &mut Vec<AppliedReport>) {
+    pub(super) fn run_task(&mut self, reports: &mut Vec<AppliedReport>) {
         self.is_applying = false;
         if let Some(task) = self.tasks.pop_front() {
             self.applier.run(task, reports);
@@ -287,6 +287,18 @@ impl<M: Machine> Process<M> {
     #[must_use]
     pub fn applied(&self, region: RegionId) -> Index {
         self.applier.applied(region).unwrap_or(0)
+    }
+
+    /// How many snapshots it is sending.
+    #[must_use]
+    pub fn sending(&self) -> usize {
+        self.sending.len()
+    }
+
+    /// How many snapshots it is receiving.
+    #[must_use]
+    pub fn receiving(&self) -> usize {
+        self.receiving.len()
     }
 
     /// Whether nothing is queued anywhere in it.

@@ -22,9 +22,9 @@
 //! |---|---|
 //! | [`world`] | the clock, the queue of events, the hosts |
 //! | [`host`] | one store: its processes' lives, its disk, its log writer and applier |
-//! | [`streams`] | snapshots on their way |
+//! | `streams` | snapshots on their way |
 //! | [`net`] | who reaches whom, when, how often |
-//! | [`shadow`] | what the disk of a store must still have after a crash |
+//! | `shadow` | what the disk of a store must still have after a crash |
 //! | [`rot`] | damage at rest, and how far it goes |
 //! | [`oracle`] | what must hold |
 //! | [`trace`] | what happened |
@@ -65,8 +65,8 @@ pub mod host;
 pub mod net;
 pub mod oracle;
 pub mod rot;
-pub mod shadow;
-pub mod streams;
+mod shadow;
+mod streams;
 pub mod trace;
 pub mod world;
 

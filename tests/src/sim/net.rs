@@ -84,7 +84,7 @@ pub struct Net {
 impl Net {
     /// A network whose accidents follow from `seed`.
     #[must_use]
-    pub fn new(options: NetOptions, seed: u64) -> Net {
+    pub(super) fn new(options: NetOptions, seed: u64) -> Net {
         Net {
             options,
             rng: fastrand::Rng::with_seed(seed),
@@ -97,32 +97,32 @@ impl Net {
     }
 
     /// How messages travel from now on.
-    pub fn set_options(&mut self, options: NetOptions) {
+    pub(super) fn set_options(&mut self, options: NetOptions) {
         self.options = options;
     }
 
     /// Adds a filter.
-    pub fn add_filter(&mut self, filter: Arc<dyn Filter>) {
+    pub(super) fn add_filter(&mut self, filter: Arc<dyn Filter>) {
         self.filters.push(filter);
     }
 
     /// Takes all filters away.
-    pub fn clear_filters(&mut self) {
+    pub(super) fn clear_filters(&mut self) {
         self.filters.clear();
     }
 
     /// Nothing gets from `from` to `to` any more.
-    pub fn cut(&mut self, from: StoreId, to: StoreId) {
+    pub(super) fn cut(&mut self, from: StoreId, to: StoreId) {
         self.cuts.push((from, to));
     }
 
     /// What is sent from `from` to `to` does not arrive before `until`.
-    pub fn clog(&mut self, from: StoreId, to: StoreId, until: Time) {
+    pub(super) fn clog(&mut self, from: StoreId, to: StoreId, until: Time) {
         self.clogs.insert((from, to), until);
     }
 
     /// Takes all cuts and clogs away.
-    pub fn mend(&mut self) {
+    pub(super) fn mend(&mut self) {
         self.cuts.clear();
         self.clogs.clear();
     }
@@ -134,7 +134,7 @@ impl Net {
     }
 
     /// When `message` arrives: once, never, or twice.
-    pub fn send(
+    pub(super) fn send(
         &mut self,
         now: Time,
         from: StoreId,
@@ -164,7 +164,7 @@ impl Net {
 
     /// When the next part of the snapshot that `message` announces arrives, over a connection in
     /// which nothing gets lost or overtaken after what arrived at `last`; `None` if that breaks.
-    pub fn send_part(
+    pub(super) fn send_part(
         &mut self,
         now: Time,
         (from, to): (StoreId, StoreId),
@@ -183,13 +183,13 @@ impl Net {
     }
 
     /// Whether something gets from one store to the other at this moment.
-    pub fn is_open(&self, from: StoreId, to: StoreId, message: &PeerMessage) -> bool {
+    pub(super) fn is_open(&self, from: StoreId, to: StoreId, message: &PeerMessage) -> bool {
         !self.cuts.contains(&(from, to))
             && !self.filters.iter().any(|filter| filter.passage(from, to, message).lost)
     }
 
     /// Damages a piece of a snapshot, now and then.
-    pub fn corrupt(&mut self, piece: &mut [u8]) {
+    pub(super) fn corrupt(&mut self, piece: &mut [u8]) {
         if self.rng.u16(..1000) < self.options.corrupt_permille && !piece.is_empty() {
             self.counters.corrupted += 1;
             let at = self.rng.usize(..piece.len());

@@ -88,7 +88,7 @@ impl Oracles {
     }
 
     /// A store has started again: what it shows may go back to what its disk had.
-    pub fn restarted(&mut self, store: StoreId) {
+    pub(super) fn restarted(&mut self, store: StoreId) {
         self.seen.retain(|(of, _), _| *of != store);
         self.epochs.retain(|(of, _), _| *of != store);
     }
@@ -97,7 +97,7 @@ impl Oracles {
     ///
     /// # Errors
     /// If it is a second vote in one term.
-    pub fn on_message(&mut self, region: RegionId, message: &Message) -> Result<(), String> {
+    pub(super) fn on_message(&mut self, region: RegionId, message: &Message) -> Result<(), String> {
         let Body::RequestVoteReply { pre: false, granted: true, .. } = message.body else {
             return Ok(());
         };
@@ -123,7 +123,7 @@ impl Oracles {
     ///
     /// # Errors
     /// With what does not hold.
-    pub fn on_store<M: Machine>(
+    pub(super) fn on_store<M: Machine>(
         &mut self,
         id: StoreId,
         store: &Store<M>,
@@ -257,7 +257,7 @@ impl Oracles {
     ///
     /// # Errors
     /// If they are not what was committed.
-    pub fn on_task<M: Machine>(&mut self, task: &Task<M>) -> Result<(), String> {
+    pub(super) fn on_task<M: Machine>(&mut self, task: &Task<M>) -> Result<(), String> {
         if let Task::Install { region, last, .. } = task {
             return self.on_snapshot(*region, *last);
         }
@@ -285,7 +285,7 @@ impl Oracles {
     ///
     /// # Errors
     /// If it takes more room than it may.
-    pub fn on_space(&mut self, stats: &WalStats, segment_bytes: u64) -> Result<(), String> {
+    pub(super) fn on_space(&mut self, stats: &WalStats, segment_bytes: u64) -> Result<(), String> {
         self.checks += 1;
         let bound = 2 * stats.live_bytes + 3 * segment_bytes;
         let fits = stats.file_bytes <= bound;
@@ -297,7 +297,7 @@ impl Oracles {
     ///
     /// # Errors
     /// If it is not what was written there.
-    pub fn on_entry(
+    pub(super) fn on_entry(
         &mut self,
         region: RegionId,
         entry: EntryRef<'_>,
@@ -323,7 +323,7 @@ impl Oracles {
     ///
     /// # Errors
     /// If fewer such commands were committed than clients were told.
-    pub fn on_answer(&mut self, content: u64) -> Result<(), String> {
+    pub(super) fn on_answer(&mut self, content: u64) -> Result<(), String> {
         self.checks += 1;
         let (committed, told) = self.contents.entry(content).or_default();
         *told += 1;
@@ -337,7 +337,7 @@ impl Oracles {
     ///
     /// # Errors
     /// If they overlap, have gone back in time, or have two peers on one store.
-    pub fn on_regions(&mut self, store: StoreId, regions: &[Arc<Region>]) -> Result<(), String> {
+    pub(super) fn on_regions(&mut self, store: StoreId, regions: &[Arc<Region>]) -> Result<(), String> {
         self.checks += 1;
         let mut sorted: Vec<&Region> = regions.iter().map(Arc::as_ref).collect();
         sorted.sort_unstable_by_key(|region| &region.start_key);
@@ -365,7 +365,7 @@ impl Oracles {
     ///
     /// # Errors
     /// If another one had another state there.
-    pub fn on_state(&mut self, region: RegionId, index: Index, state: u64) -> Result<(), String> {
+    pub(super) fn on_state(&mut self, region: RegionId, index: Index, state: u64) -> Result<(), String> {
         self.checks += 1;
         match *self.states.entry((region, index)).or_insert(state) {
             first if first == state => Ok(()),

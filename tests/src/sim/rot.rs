@@ -18,6 +18,21 @@ use raftstore::disk::{SECTOR_BYTES, SimDisk};
 use raftstore::wal::{RECORD_HEADER_BYTES, Records, SegmentHeader, segment_id};
 
 /// What a drive does.
+///
+/// ```
+/// use harness::cluster::SimCluster;
+/// use harness::sim::rot::Rot;
+/// use harness::sim::{Options, ms};
+/// use raftstore::StoreId;
+///
+/// let mut cluster = SimCluster::new(Options::new(3, 7))?;
+/// let (world, store) = (cluster.world_mut(), StoreId(2));
+/// world.run_until(ms(1000))?;
+/// assert!(world.damage_disk(store, Rot::Flip), "there is something to damage");
+/// // The damage does not matter, or the store names a file and does not start.
+/// assert_eq!(world.start(store)?, !world.has_refused(store));
+/// # Ok::<(), harness::sim::Failure>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rot {
     /// A bit is the other one.
@@ -53,7 +68,7 @@ type Place = (String, Range<usize>);
 const ATTEMPTS: usize = 16;
 
 /// Damages something on a drive without power. Says what, or `None` if nothing was found.
-pub fn damage(disk: &SimDisk, rot: Rot, rng: &mut fastrand::Rng) -> Option<String> {
+pub(super) fn damage(disk: &SimDisk, rot: Rot, rng: &mut fastrand::Rng) -> Option<String> {
     let files = disk.mount().list().unwrap_or_default();
     (0..ATTEMPTS).find_map(|_| {
         let place = draw(disk, &files, rng)?;

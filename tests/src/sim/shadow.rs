@@ -14,7 +14,7 @@ use raftstore::wal::{GroupLog, GroupRecord, Lsn};
 
 /// One group's durable state.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Group {
+pub(super) struct Group {
     hard_state: HardState,
     compacted: LogId,
     /// Of the entries after `compacted`.
@@ -24,25 +24,25 @@ pub struct Group {
 impl Group {
     /// The last index.
     #[must_use]
-    pub fn last(&self) -> Index {
+    pub(super) fn last(&self) -> Index {
         self.compacted.index + self.terms.len() as u64
     }
 
     /// What precedes the first entry.
     #[must_use]
-    pub fn compacted(&self) -> LogId {
+    pub(super) fn compacted(&self) -> LogId {
         self.compacted
     }
 
     /// Up to where it is known to be committed.
     #[must_use]
-    pub fn commit(&self) -> Index {
+    pub(super) fn commit(&self) -> Index {
         self.hard_state.commit
     }
 
     /// Whether the entry at `id` is here, or was and is compacted.
     #[must_use]
-    pub fn has(&self, id: LogId) -> bool {
+    pub(super) fn has(&self, id: LogId) -> bool {
         let Some(at) = id.index.checked_sub(self.compacted.index + 1) else { return true };
         usize::try_from(at).is_ok_and(|at| self.terms.get(at) == Some(&id.term))
     }
@@ -133,7 +133,7 @@ fn apply(groups: &mut Groups, changes: &[Change]) {
 
 /// The shadow of one store's disk.
 #[derive(Clone, Debug, Default)]
-pub struct Shadow {
+pub(super) struct Shadow {
     synced: Groups,
     /// Records that a crash may take, from the last one on.
     unsynced: VecDeque<(Lsn, Vec<Change>)>,
@@ -143,12 +143,12 @@ pub struct Shadow {
 
 impl Shadow {
     /// A record was appended and has number `lsn`.
-    pub fn appended(&mut self, lsn: Lsn, records: &[GroupRecord<'_>]) {
+    pub(super) fn appended(&mut self, lsn: Lsn, records: &[GroupRecord<'_>]) {
         self.unsynced.push_back((lsn, records.iter().map(Change::of).collect()));
     }
 
     /// The log says that everything up to `lsn` is durable.
-    pub fn durable(&mut self, lsn: Lsn) {
+    pub(super) fn durable(&mut self, lsn: Lsn) {
         while let Some((_, changes)) = self.unsynced.pop_front_if(|(number, _)| *number <= lsn) {
             for change in &changes {
                 let before = self.reach(change.region);
@@ -171,13 +171,13 @@ impl Shadow {
     }
 
     /// What is durable, group by group.
-    pub fn groups(&self) -> impl Iterator<Item = (RegionId, &Group)> {
+    pub(super) fn groups(&self) -> impl Iterator<Item = (RegionId, &Group)> {
         self.synced.iter().map(|(&region, group)| (region, group))
     }
 
     /// What is durable of a group.
     #[must_use]
-    pub fn synced(&self, region: RegionId) -> Option<&Group> {
+    pub(super) fn synced(&self, region: RegionId) -> Option<&Group> {
         self.synced.get(&region)
     }
 
@@ -185,7 +185,7 @@ impl Shadow {
     ///
     /// # Errors
     /// If it is nothing that a crash can leave.
-    pub fn check(&self, found: &BTreeMap<RegionId, GroupLog>) -> Result<(), String> {
+    pub(super) fn check(&self, found: &BTreeMap<RegionId, GroupLog>) -> Result<(), String> {
         let found: Groups = found.iter().map(|(&id, log)| (id, Group::of(log))).collect();
         let mut possible = self.synced.clone();
         if found == possible {
@@ -204,7 +204,7 @@ impl Shadow {
     }
 
     /// Takes what a recovery has found for durable, which the log promises.
-    pub fn recovered(&mut self, found: &BTreeMap<RegionId, GroupLog>) {
+    pub(super) fn recovered(&mut self, found: &BTreeMap<RegionId, GroupLog>) {
         self.synced = found.iter().map(|(&id, log)| (id, Group::of(log))).collect();
         self.unsynced.clear();
         self.reached.clear();
@@ -221,7 +221,7 @@ impl Shadow {
     ///
     /// # Errors
     /// If it does.
-    pub fn check_promise(&self, region: RegionId, message: &Message) -> Result<(), String> {
+    pub(super) fn check_promise(&self, region: RegionId, message: &Message) -> Result<(), String> {
         let empty = Group::default();
         let group = self.synced.get(&region).unwrap_or(&empty);
         let HardState { term, vote, .. } = group.hard_state;
@@ -245,7 +245,7 @@ impl Shadow {
 
 /// Whether a message rests on what is on disk.
 #[must_use]
-pub fn is_promise(message: &Message) -> bool {
+pub(super) fn is_promise(message: &Message) -> bool {
     matches!(
         message.body,
         Body::RequestVoteReply { pre: false, granted: true, .. }

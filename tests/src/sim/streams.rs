@@ -23,7 +23,7 @@ use crate::sim::Time;
 
 /// What is due about a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stream {
+pub(super) enum Stream {
     /// The sender sends the next part.
     Next(u64),
     /// A part arrives.
@@ -46,7 +46,7 @@ pub enum Stream {
 impl Stream {
     /// Whether it comes over the network, so that any life of the store gets it.
     #[must_use]
-    pub fn comes_from_outside(&self) -> bool {
+    pub(super) fn comes_from_outside(&self) -> bool {
         match self {
             Stream::Part { .. } | Stream::Lost(_) | Stream::Verdict(..) => true,
             Stream::Next(_) | Stream::GiveUp(_) => false,
@@ -56,7 +56,7 @@ impl Stream {
 
 /// A part of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Part {
+pub(super) enum Part {
     /// The message that announces the snapshot, encoded.
     Begin(Bytes),
     /// Bytes of the file.
@@ -67,15 +67,15 @@ pub enum Part {
 
 /// A snapshot that is being sent.
 #[derive(Debug)]
-pub struct Sending {
+pub(super) struct Sending {
     /// Its name for the store that sends it.
-    pub id: SnapshotId,
+    pub(super) id: SnapshotId,
     /// To whom.
-    pub to: StoreId,
+    pub(super) to: StoreId,
     /// The message that announces it.
-    pub message: PeerMessage,
+    pub(super) message: PeerMessage,
     /// What is left to be sent.
-    pub parts: VecDeque<Part>,
+    pub(super) parts: VecDeque<Part>,
     /// When the last part arrives.
-    pub last: Time,
+    pub(super) last: Time,
 }

@@ -18,6 +18,18 @@ use crate::digest::Digest;
 use crate::sim::Time;
 
 /// Something that happened on a store, or to it.
+///
+/// ```
+/// use harness::sim::ms;
+/// use harness::sim::trace::{Happening, Trace};
+/// use raftstore::StoreId;
+///
+/// let mut trace = Trace::new(10);
+/// trace.note(ms(5), Some(StoreId(1)), Happening::Stopped { how: "power lost" });
+/// trace.note(ms(6), None, Happening::Chaos("a cut".to_owned()));
+/// let lines: Vec<_> = trace.recent().map(ToString::to_string).collect();
+/// assert_eq!(lines, ["      5000 s1 Stopped { how: \"power lost\" }", "      6000 -- a cut"]);
+/// ```
 #[derive(Clone, Debug)]
 pub enum Happening {
     /// A tick of its clock.

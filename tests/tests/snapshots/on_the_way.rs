@@ -28,7 +28,7 @@ fn catches_up(cluster: &mut Cluster) {
             let host = world.host(id);
             let files = host.disk.mount().list().expect("the disk is fine");
             let received = files.iter().filter(|file| file.starts_with("snapshot-")).count();
-            let streams = host.process.as_ref().map(|p| p.sending.len() + p.receiving.len());
+            let streams = host.process.as_ref().map(|p| p.sending() + p.receiving());
             received <= 1 && streams == Some(0) && !files.iter().any(|f| f.ends_with(".tmp"))
         };
         world.stores().iter().all(is_clean).then_some(())
@@ -43,9 +43,9 @@ fn sum(cluster: &Cluster, of: impl Fn(&raftstore::store::Counters) -> u64) -> u6
 fn wait_for_pieces(cluster: &mut Cluster) -> StoreId {
     cluster.wait_for("pieces of a snapshot", |cluster| {
         let world = cluster.sim_mut()?.world();
-        let receiving = !world.host(S1).process.as_ref()?.receiving.is_empty();
+        let receiving = world.host(S1).process.as_ref()?.receiving() > 0;
         let sends = |id: &StoreId| {
-            world.host(*id).process.as_ref().is_some_and(|process| !process.sending.is_empty())
+            world.host(*id).process.as_ref().is_some_and(|process| process.sending() > 0)
         };
         world.stores().into_iter().find(sends).filter(|_| receiving)
     })

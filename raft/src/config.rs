@@ -11,10 +11,15 @@ pub enum ReadMode {
     /// A heartbeat round proves that this server still leads. Needs no clock.
     #[default]
     Safe,
-    /// The lease that check-quorum gives is trusted: no round trip, but a read may be stale if
-    /// ticks drift by more than the lease allows (T§6.4.1). Needs [`Config::check_quorum`], and is
-    /// refused without, as in etcd: raft-rs then answers by a lease that nothing renews, so a
-    /// leader that was deposed long ago would answer.
+    /// While heartbeats were answered lately, nobody is asked (T§6.4.1); else as [`Self::Safe`].
+    /// For servers whose ticks take equally long to a fifth, all of which have this mode: a read may
+    /// be stale if one tick takes more than one and a half times as long as another's, or if a server
+    /// that stood still is not told of the ticks it missed before anything else. Elections take
+    /// longer in some cases, since a server that has followed a leader votes for nobody for an
+    /// election timeout. Needs [`Config::check_quorum`].
+    ///
+    /// Stricter than etcd's mode of that name, which trusts a leader until its next check of the
+    /// quorum, and so for longer than its followers wait.
     Lease,
 }
 
@@ -84,6 +89,10 @@ pub struct Config {
     pub disable_proposal_forwarding: bool,
     /// How reads are confirmed.
     pub read_mode: ReadMode,
+    /// This server may have run before: with [`ReadMode::Lease`] it neither votes nor stands for an
+    /// election timeout, as it may have promised before its end. To say no to a server that has run
+    /// is to risk stale reads; yes delays the first election of a new group by little.
+    pub is_restarted: bool,
     /// Ticks that a write may take before a leader hands over to a server whose disk works; 0 to
     /// wait for ever. Below an election timeout, a slow sync costs a change of leader.
     pub write_ticks_max: u32,
@@ -119,6 +128,7 @@ impl Config {
             step_down_on_removal: true,
             disable_proposal_forwarding: false,
             read_mode: ReadMode::Safe,
+            is_restarted: false,
             write_ticks_max: 0,
             seed: 0,
         }

@@ -15,6 +15,7 @@
 
 use crate::commit_hints;
 use crate::entry::EntryKind;
+use crate::lease;
 use crate::message::Body;
 use crate::quorum::VoteResult;
 use crate::replication;
@@ -77,6 +78,9 @@ fn has_active_quorum(server: &Server, leader: &mut Leader) -> bool {
 /// Whether and how to stand for election.
 pub(crate) fn campaign(server: &Server, transfer: bool) -> Next {
     if !server.is_promotable() || has_unapplied_conf_change(server) {
+        return Next::Stay;
+    }
+    if lease::is_promised(server) && !transfer {
         return Next::Stay;
     }
     if server.config.pre_vote && !transfer {
@@ -147,9 +151,10 @@ pub(crate) struct VoteRequest {
 
 /// T§4.2.3: while a leader is heard from, a candidate is not needed, whatever its term.
 pub(crate) fn is_within_lease(server: &Server, leader: Option<NodeId>) -> bool {
-    server.config.check_quorum
-        && leader.is_some()
-        && server.election_elapsed() < u64::from(server.config.election_ticks)
+    lease::is_promised(server)
+        || server.config.check_quorum
+            && leader.is_some()
+            && server.election_elapsed() < u64::from(server.config.election_ticks)
 }
 
 /// RequestVote, receiver (Figure 2). Learners grant votes, too: they may have been promoted by an

@@ -32,7 +32,7 @@
 //! | the nouns | [`types`], [`entry`], [`message`], [`config`], [`error`], [`status`] | – | Figure 2 |
 //! | what every role shares; the roles and their changes | `server`, `role` | `election` | §5.1, Figure 4 |
 //! | inputs, and the table of roles and messages | `raft`, `step` | `step` | Figure 2 |
-//! | elections: timers, campaigns, votes, leases | `election` | `election` | §5.2, §5.4.1, T§9.6, T§4.2.3 |
+//! | elections: timers, campaigns, votes | `election` | `election` | §5.2, §5.4.1, T§9.6, T§4.2.3 |
 //! | replication: appends and heartbeats, both ends | `replication`, [`progress`] | `replication` | §5.3, T§10.2 |
 //! | how much is on its way; entries that come later | `window`, `fetch` | `replication` | T§10.2.1 |
 //! | the commit rule; commit in two data centres | `commit`, [`quorum`], `group_commit` | `commit`, `quorum` | §5.3, §5.4.2 |
@@ -40,7 +40,7 @@
 //! | the log, its cursors, and the terms in it | `log`, [`Terms`], [`storage`] | `log` | §5.3 |
 //! | membership: who, and how it changes | [`membership`], `membership_change`, [`conf_change`] | `membership` | §6, T§4 |
 //! | snapshots, sent and asked for | `snapshot`, `snapshot_request` | `snapshot` | §7 |
-//! | reads without writing | `read` | `read` | §8, T§6.4 |
+//! | reads without writing; reads without asking | `read`, `lease` | `read` | §8, T§6.4 |
 //! | handing over leadership; a leader whose disk stands still | `transfer`, `stall` | `transfer` | T§3.10 |
 //! | the contract with the application; starting again | [`ready`], `raw_node`, `reports` | `ready` | T§10.2 |
 //! | Figure 3 as code; watching a server | `invariants`, [`trace`] | – | §5.4.3 |
@@ -113,6 +113,7 @@
 //!
 //! | what for | chapter | switch |
 //! |---|---|---|
+//! | lease reads that are not stale (etcd trusts its leader for too long) | `lease` | [`Config::read_mode`] |
 //! | commit in two data centres | `group_commit` | [`RawNode::set_commit_groups`] |
 //! | who should rather lead | `election` | [`RawNode::set_priorities`] |
 //! | a leader whose disk stands still | `stall` | [`Config::write_ticks_max`] |
@@ -158,6 +159,7 @@ mod election;
 mod fetch;
 mod group_commit;
 mod invariants;
+mod lease;
 mod log;
 mod membership_change;
 mod raft;

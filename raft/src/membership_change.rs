@@ -41,6 +41,9 @@ impl Raft {
         let last = server.log.last();
         if let Role::Leader(leader) = &mut self.role {
             changed.reconcile(&mut leader.progress, last);
+            if let Some(lease) = &mut leader.lease {
+                lease.restart();
+            }
         }
         server.membership = changed.membership;
         let Role::Leader(leader) = &mut self.role else { return Next::Stay };

@@ -8,6 +8,7 @@ use crate::entry::{Entry, EntryKind};
 use crate::error::{CompactError, NewError, ProposeError, ReadError, StepError};
 use crate::group_commit::GroupId;
 use crate::invariants::Invariants;
+use crate::lease;
 use crate::log::{Log, Terms};
 use crate::membership::Membership;
 use crate::message::{Body, Message};
@@ -86,6 +87,7 @@ impl RawNode {
             wishes: None,
             clock: Clock::default(),
             election_since: 0,
+            promised_until: lease::promised_at_start(&config),
             election_timeout: 0,
             random: fastrand::Rng::with_seed(config.seed ^ config.id.get().rotate_left(32)),
             out: Outbox::default(),

@@ -21,7 +21,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use crate::commit;
-use crate::config::ReadMode;
+use crate::lease;
 use crate::message::Body;
 use crate::ready::ReadState;
 use crate::replication;
@@ -32,7 +32,7 @@ use crate::types::{Index, NodeId};
 /// The reads of one leader that are not answered yet.
 #[derive(Default)]
 pub(crate) struct Reads {
-    /// Numbers given so far.
+    /// Numbers given so far, to reads and to heartbeats that extend a lease.
     count: u64,
     /// A heartbeat is to carry the latest number at the next `ready()`.
     wants_heartbeat: bool,
@@ -59,6 +59,12 @@ impl Reads {
     /// The number that heartbeats carry: the latest read that waits, 0 if none does.
     pub(crate) fn last_waiting(&self) -> u64 {
         self.open.as_ref().and_then(|open| open.waiting.back()).map_or(0, |read| read.number)
+    }
+
+    /// A number for heartbeats that extend a lease: confirms all reads that wait, too.
+    pub(crate) fn number_heartbeat(&mut self) -> u64 {
+        self.count += 1;
+        self.count
     }
 
     pub(crate) fn take_wants_heartbeat(&mut self) -> bool {
@@ -97,11 +103,8 @@ pub(crate) fn release_postponed(server: &mut Server, leader: &mut Leader) {
 
 fn number(server: &mut Server, leader: &mut Leader, asker: NodeId, context: Bytes) {
     let index = server.log.committed();
-    // Nobody else can have been elected if nobody else votes, nor within the lease. While
-    // leadership is handed over the lease is no proof: the target skips it.
-    if server.membership.is_singleton(server.id())
-        || (server.config.read_mode == ReadMode::Lease && leader.transferee.is_none())
-    {
+    // Nobody else can have been elected if nobody else votes, nor within the lease.
+    if server.membership.is_singleton(server.id()) || lease::holds(server, leader) {
         return answer(server, asker, index, context);
     }
     let reads = &mut leader.reads;

@@ -25,6 +25,7 @@ use crate::commit_hints;
 use crate::entry::{Entries, Entry, EntryKind};
 use crate::error::{ProposeError, StepError};
 use crate::fetch;
+use crate::lease;
 use crate::log::Appended;
 use crate::membership_change;
 use crate::message::{AppendReply, Body};
@@ -404,9 +405,17 @@ pub(crate) fn on_unreachable(leader: &mut Leader, id: NodeId) {
 
 // ---- Heartbeats ----
 
-/// "I lead", to everybody, with the number of the latest read that waits for confirmation.
+/// "I lead", to everybody, with the number of the latest read that waits for confirmation, or of
+/// the heartbeat itself if it may extend a lease.
 pub(crate) fn broadcast_heartbeat(server: &mut Server, leader: &mut Leader) {
-    let read = leader.reads.last_waiting();
+    let read = match &mut leader.lease {
+        None => leader.reads.last_waiting(),
+        Some(lease) => {
+            let number = leader.reads.number_heartbeat();
+            lease.sent(number, server.clock.now(), server.config.election_ticks);
+            number
+        }
+    };
     let commit = server.log.committed();
     for (to, pr) in leader.progress.iter_mut() {
         if to != server.id() {
@@ -455,6 +464,7 @@ pub(crate) fn on_heartbeat_reply(
     if pr.matched < last || pr.is_probing() {
         request_append(server, leader, at, true);
     }
+    lease::on_heartbeat_reply(server, leader);
     read::confirm(server, leader);
 }
 

@@ -11,8 +11,10 @@
 //! Handlers say what comes next by a [`Next`]; here it happens. A role's own state lives in its
 //! struct, so leaving the role drops it: votes, progress, pending reads, a transfer under way.
 
+use crate::config::ReadMode;
 use crate::election;
 use crate::entry::Entry;
+use crate::lease::Lease;
 use crate::progress::{Flow, Progress, ProgressMap};
 use crate::raft::Raft;
 use crate::read::Reads;
@@ -57,6 +59,8 @@ pub(crate) struct Leader {
     /// Payload bytes of its own entries that are not yet applied.
     pub(crate) uncommitted_bytes: u64,
     pub(crate) reads: Reads,
+    /// With lease reads only.
+    pub(crate) lease: Option<Box<Lease>>,
     /// An append or a heartbeat is wanted at the next `ready()`.
     pub(crate) wants_flush: bool,
     /// That append is for everybody.
@@ -177,6 +181,7 @@ impl Leader {
             pending_conf_index: last,
             uncommitted_bytes: 0,
             reads: Reads::default(),
+            lease: (server.config.read_mode == ReadMode::Lease).then(Box::default),
             wants_flush: false,
             wants_broadcast: false,
         }

@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::group_commit::Groups;
+use crate::lease;
 use crate::log::Log;
 use crate::membership::Membership;
 use crate::message::{Body, Message};
@@ -38,6 +39,8 @@ pub(crate) struct Server {
     /// The tick at which a leader or a candidate we voted for was last heard from; on a leader, at
     /// which it last made sure of its quorum.
     pub(crate) election_since: u64,
+    /// The tick before which it neither votes nor stands (see `lease`); 0 without lease reads.
+    pub(crate) promised_until: u64,
     /// Ticks until the election timer runs out; drawn anew with every change of role (§5.2).
     pub(crate) election_timeout: u32,
     pub(crate) random: fastrand::Rng,
@@ -169,6 +172,12 @@ impl Server {
     /// Ticks on the election timer.
     pub(crate) fn election_elapsed(&self) -> u64 {
         self.clock.now() - self.election_since
+    }
+
+    /// The leader was heard from.
+    pub(crate) fn hear_leader(&mut self) {
+        self.restart_election_timer();
+        lease::promise(self);
     }
 
     pub(crate) fn restart_election_timer(&mut self) {

@@ -10,6 +10,7 @@
 use crate::commit_hints;
 use crate::election::{self, VoteRequest};
 use crate::error::StepError;
+use crate::lease;
 use crate::message::{AppendReply, Body, Message};
 use crate::raft::Raft;
 use crate::read;
@@ -82,7 +83,10 @@ impl Raft {
     /// A message of this term.
     fn dispatch(&mut self, from: NodeId, term: Term, body: Body) -> Result<Next, StepError> {
         // Every role grants or refuses votes by the same rule.
-        if let Body::RequestVote { pre, last, commit, .. } = body {
+        if let Body::RequestVote { pre, last, transfer, commit } = body {
+            if lease::is_promised(&self.server) && !transfer {
+                return Ok(Next::Stay);
+            }
             let (leader, role) = (self.leader(), self.role.kind());
             let request = VoteRequest { from, term, pre, last };
             election::on_request_vote(&mut self.server, leader, request);
@@ -171,7 +175,7 @@ impl Raft {
         let server = &mut self.server;
         match body {
             Body::AppendEntries { prev, entries, commit } => {
-                server.restart_election_timer();
+                server.hear_leader();
                 follower.leader = Some(from);
                 if let Some(reaching) = follower.wants_snapshot {
                     snapshot_request::ask(server, from, reaching);
@@ -180,7 +184,7 @@ impl Raft {
                 replication::on_append(server, from, prev, entries, commit)?;
             }
             Body::Heartbeat { commit, read } => {
-                server.restart_election_timer();
+                server.hear_leader();
                 follower.leader = Some(from);
                 replication::on_heartbeat(server, from, commit, read)?;
                 if let Some(reaching) = follower.wants_snapshot {
@@ -188,7 +192,7 @@ impl Raft {
                 }
             }
             Body::InstallSnapshot { snapshot } => {
-                server.restart_election_timer();
+                server.hear_leader();
                 follower.leader = Some(from);
                 self.on_install_snapshot(from, *snapshot);
             }

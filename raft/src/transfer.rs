@@ -36,6 +36,9 @@ pub(crate) fn start(server: &mut Server, leader: &mut Leader, to: NodeId) {
     }
     server.restart_election_timer();
     leader.transferee = Some(to);
+    if let Some(lease) = &mut leader.lease {
+        lease.give_up();
+    }
     if is_up_to_date {
         server.send(to, Body::TimeoutNow);
     } else {

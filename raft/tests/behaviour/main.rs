@@ -13,6 +13,7 @@ mod election;
 mod fetch;
 mod flow_control;
 mod hostile;
+mod lease;
 mod membership;
 mod prevote;
 mod read;

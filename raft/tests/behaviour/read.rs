@@ -54,6 +54,7 @@ fn a_lease_asks_nobody() {
     });
     net.campaign(1);
     net.put(1, "x");
+    net.beat(1);
     let before = net.arrived.get(&Kind::Heartbeat).copied();
     for n in [1, 2, 3] {
         assert_eq!(net.read(n, "ctx").expect("at once").index, 2, "{n}");

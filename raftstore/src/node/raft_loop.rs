@@ -98,7 +98,11 @@ impl<M: Machine> RaftLoop<M> {
         let mut inputs = std::mem::take(&mut self.inputs);
         self.shared.inbox.take_more(&mut inputs);
         let requests = inputs.iter().filter(|input| input.is_request()).count();
-        let mut outcome = Ok(());
+        let mut outcome = match self.config.store.read_mode {
+            // Later than what was taken has come, or after a pause it is answered by an old lease.
+            ReadMode::Lease => self.tick_if_due(Instant::now()),
+            ReadMode::Safe => Ok(()),
+        };
         let mut bytes = 0;
         for input in inputs.drain(..) {
             if outcome.is_err() {

@@ -26,7 +26,7 @@ pub struct StoreConfig {
     pub apply_bytes_max: u64,
     /// Bytes of one group's uncommitted proposals; more are refused with [`Refusal::Busy`](crate::Refusal::Busy).
     pub uncommitted_bytes_max: u64,
-    /// How reads are confirmed.
+    /// How reads are confirmed; the same on all stores.
     pub read_mode: raft::ReadMode,
     /// Ticks until an unanswered read is asked for again. Below a round trip it only adds load.
     pub read_retry_ticks: u32,
@@ -85,6 +85,8 @@ impl StoreConfig {
             apply_bytes_max: self.apply_bytes_max,
             uncommitted_bytes_max: self.uncommitted_bytes_max,
             read_mode: self.read_mode,
+            // It may have: what a store promised by hearing from a leader is not on its disk.
+            is_restarted: true,
             applied,
             // A forwarded proposal would have nobody who learns what became of it.
             disable_proposal_forwarding: true,

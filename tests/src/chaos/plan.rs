@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use raft::ReadMode;
 use raftstore::StoreId;
 
 use crate::clients::Mix;
@@ -173,6 +174,9 @@ fn options(seed: u64, rng: &mut fastrand::Rng) -> Options {
     // (From a generator of its own, too.)
     let is_direct = fastrand::Rng::with_seed(seed.rotate_left(32)).u8(..4) == 0;
     options.direct_logs = is_direct && options.segment_bytes >= 16 << 10;
+    if fastrand::Rng::with_seed(seed.rotate_left(48)).u8(..4) == 0 {
+        options.read_mode = ReadMode::Lease;
+    }
     options
 }
 

@@ -44,6 +44,8 @@ pub struct Host<M: Machine> {
     pub(super) incarnation: u64,
     /// Between two ticks of its clock.
     pub(super) tick: Time,
+    /// When its clock ticks next.
+    pub(super) next_tick: Time,
     /// Nothing happens on it before: its machine stands still.
     pub(super) paused_until: Time,
     /// Its process, if it runs.
@@ -116,6 +118,7 @@ impl<M: Machine> Host<M> {
             shadow: Shadow::default(),
             incarnation: 0,
             tick,
+            next_tick: 0,
             paused_until: 0,
             process: None,
         }
@@ -179,6 +182,7 @@ impl<M: Machine> Host<M> {
             incarnation: self.incarnation,
             election_ticks: options.election_ticks,
             heartbeat_ticks: options.heartbeat_ticks,
+            read_mode: options.read_mode,
             append_bytes_max: options.append_bytes_max,
             inflight_max: options.inflight_max,
             compact_entries: options.compact_entries,

@@ -75,6 +75,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use raft::ReadMode;
 use raftstore::disk::Disk;
 use raftstore::wal::GroupLog;
 use raftstore::{Machine, RegionId, StoreId};
@@ -141,6 +142,8 @@ pub struct Options {
     pub election_ticks: u32,
     /// Ticks between heartbeats.
     pub heartbeat_ticks: u32,
+    /// How reads are confirmed.
+    pub read_mode: ReadMode,
     /// Bytes of entries in an append message.
     pub append_bytes_max: u64,
     /// Append messages on their way to one follower.
@@ -189,6 +192,7 @@ impl Options {
             drift_percent: 2,
             election_ticks: 10,
             heartbeat_ticks: 2,
+            read_mode: ReadMode::Safe,
             append_bytes_max: 64 << 10,
             inflight_max: 16,
             compact_entries: 200,

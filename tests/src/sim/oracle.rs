@@ -10,14 +10,14 @@
 //! | 6 | a new leader has everything committed | Leader Completeness | every event |
 //! | 7 | what is committed is durable on a majority of disks | §5.3, T§10.2.1 | every event |
 //! | 8 | `compacted ≤ applied ≤ commit ≤ last`; until a snapshot is installed, `compacted ≤ commit` | | every event |
-//! | 9 | what leaves a store rests on what its disk has | museum P1; [`super::shadow`] | every message |
+//! | 9 | what leaves a store rests on what its disk has | museum P1; `shadow` | every message |
 //! | 10 | equal applied indexes, equal states | State Machine Safety | every so manieth index |
 //! | 11 | the regions of a store do not overlap, their epochs grow, a store has one peer of each | | as 10 |
 //! | 12 | every proposal is answered once; told "done", its entry was committed | museum K1, K3; the callbacks insist on the first themselves | every answer |
 //! | 13 | what clients were told is linearizable | [`crate::linearizability`], [`crate::lists`] | at the end |
 //! | 14 | nothing acknowledged is lost | the same, with reads after the end | at the end, twice |
 //! | 15 | a group with something to hand out is known to its store | museum P11 | every event |
-//! | 16 | a recovery finds a beginning of what was written, with all that was synced | [`super::shadow`] | every start; an image at every so manieth promise |
+//! | 16 | a recovery finds a beginning of what was written, with all that was synced | `shadow` | every start; an image at every so manieth promise |
 //! | 17 | logs are bounded by what they must keep; nothing waits for ever | [`crate::chaos`] | at the end |
 //! | 18 | a leader with nothing to do accounts for no bytes, reads or batches | museum R9; [`super::World::check_idle`] | at the end |
 //!
@@ -337,7 +337,11 @@ impl Oracles {
     ///
     /// # Errors
     /// If they overlap, have gone back in time, or have two peers on one store.
-    pub(super) fn on_regions(&mut self, store: StoreId, regions: &[Arc<Region>]) -> Result<(), String> {
+    pub(super) fn on_regions(
+        &mut self,
+        store: StoreId,
+        regions: &[Arc<Region>],
+    ) -> Result<(), String> {
         self.checks += 1;
         let mut sorted: Vec<&Region> = regions.iter().map(Arc::as_ref).collect();
         sorted.sort_unstable_by_key(|region| &region.start_key);
@@ -365,7 +369,12 @@ impl Oracles {
     ///
     /// # Errors
     /// If another one had another state there.
-    pub(super) fn on_state(&mut self, region: RegionId, index: Index, state: u64) -> Result<(), String> {
+    pub(super) fn on_state(
+        &mut self,
+        region: RegionId,
+        index: Index,
+        state: u64,
+    ) -> Result<(), String> {
         self.checks += 1;
         match *self.states.entry((region, index)).or_insert(state) {
             first if first == state => Ok(()),

@@ -305,6 +305,7 @@ impl<S: Subject> World<S> {
             torn: recovered.torn.map_or(0, |torn| torn.bytes),
         };
         let first_tick = self.now + self.rng.u64(1..=host.tick);
+        host.next_tick = first_tick;
         self.trace.note(self.now, Some(id), started);
         self.schedule(first_tick, id, Due::Tick);
         self.after(id)?;
@@ -438,6 +439,7 @@ impl<S: Subject> World<S> {
             self.schedule(later, next.store, next.due);
             return Ok(());
         }
+        self.catch_up(next.store);
         self.carry_out(next.store, next.due)?;
         self.after(next.store)
     }

@@ -206,7 +206,7 @@ impl Group {
     ///
     /// # Errors
     /// If it cannot be read to its end.
-    fn judge<'a>(&self, command: &'a Command, effects: &mut Effects) -> Result<Todo<'a>, String> {
+    fn judge<'a>(&self, command: &Command<'a>, effects: &mut Effects) -> Result<Todo<'a>, String> {
         let region = &self.region;
         if command.region != region.id {
             return Ok(Todo::Refuse(Refusal::RegionNotFound(command.region).into()));
@@ -216,7 +216,7 @@ impl Group {
             effects.compact = effects.compact.max(Some(index));
             return Ok(Todo::Nothing);
         }
-        let ops = Ops::read(&command.body).map_err(|error| error.to_string())?;
+        let ops = Ops::read(command.body).map_err(|error| error.to_string())?;
         let mut outside = None;
         for op in ops.clone() {
             let op = op.map_err(|error| error.to_string())?;

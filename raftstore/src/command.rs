@@ -21,7 +21,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use raft::Index;
 
-use crate::codec::{CodecError, Decoder, ENTRY_BYTES_MAX};
+use crate::codec::{CodecError, ENTRY_BYTES_MAX};
 use crate::region::{Epoch, RegionId};
 
 /// Version of the envelope.
@@ -43,9 +43,10 @@ pub enum CommandKind {
     CompactLog,
 }
 
-/// A command with its envelope taken off.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Command {
+/// A command with its envelope taken off. It borrows what it was read from: of the many copies of
+/// an entry's command that are looked at, hardly any is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Command<'a> {
     /// The region it was proposed to.
     pub region: RegionId,
     /// The region's epoch when it was proposed.
@@ -53,41 +54,36 @@ pub struct Command {
     /// Who it is for.
     pub kind: CommandKind,
     /// What it says.
-    pub body: Bytes,
+    pub body: &'a [u8],
 }
 
-impl Command {
-    /// Reads the envelope off `data`; the body is a slice of it.
+impl Command<'_> {
+    /// Reads the envelope off `data`.
     ///
     /// # Errors
     /// If the checksum is wrong, or this version does not know the version or the kind. Every
     /// store answers the same for the same bytes.
-    pub fn decode(data: &Bytes) -> Result<Command, CodecError> {
-        if data.len() < HEADER_BYTES {
-            return Err(CodecError::Truncated { what: "envelope of a command" });
-        }
-        let mut input = Decoder::new(data.clone());
-        let version = input.u8("version of a command")?;
+    pub fn decode(data: &[u8]) -> Result<Command<'_>, CodecError> {
+        let cut_short = CodecError::Truncated { what: "envelope of a command" };
+        let (head, rest) = data.split_first_chunk::<8>().ok_or(cut_short)?;
+        let (place, body) = rest.split_first_chunk::<24>().ok_or(cut_short)?;
+        let [version, kind, _, _, sum @ ..] = *head;
         if version != COMMAND_FORMAT {
             return Err(CodecError::invalid("version of a command", version));
         }
-        let kind = input.u8("kind of a command")?;
-        let _reserved = input.bytes(2, "envelope of a command")?;
-        if input.u32("checksum of a command")? != checksum(&data[..4], &data[8..]) {
+        if u32::from_le_bytes(sum) != checksum(&head[..4], rest) {
             return Err(CodecError::Checksum { what: "a command" });
         }
+        let [region, version, conf_ver] = numbers(place);
         Ok(Command {
-            region: RegionId(input.u64("region of a command")?),
-            epoch: Epoch {
-                version: input.u64("epoch of a command")?,
-                conf_ver: input.u64("epoch of a command")?,
-            },
+            region: RegionId(region),
+            epoch: Epoch { version, conf_ver },
             kind: match kind {
                 0 => CommandKind::Application,
                 1 => CommandKind::CompactLog,
                 _ => return Err(CodecError::invalid("kind of a command", kind)),
             },
-            body: data.slice(HEADER_BYTES..),
+            body,
         })
     }
 
@@ -96,11 +92,23 @@ impl Command {
     /// # Errors
     /// If the body is not an index.
     pub fn compact_index(&self) -> Result<Index, CodecError> {
-        let mut input = Decoder::new(self.body.clone());
-        let index = input.u64("index of a compaction")?;
-        input.finish("a compaction")?;
-        Ok(index)
+        match self.body.split_first_chunk() {
+            Some((index, [])) => Ok(u64::from_le_bytes(*index)),
+            Some((_, rest)) => {
+                Err(CodecError::Trailing { what: "a compaction", bytes: rest.len() })
+            }
+            None => Err(CodecError::Truncated { what: "index of a compaction" }),
+        }
     }
+}
+
+/// The three numbers in so many bytes.
+fn numbers(bytes: &[u8; 24]) -> [u64; 3] {
+    let mut numbers = [0; 3];
+    for (number, bytes) in numbers.iter_mut().zip(bytes.as_chunks().0) {
+        *number = u64::from_le_bytes(*bytes);
+    }
+    numbers
 }
 
 /// Puts `body` into an envelope: one allocation, one copy.
@@ -158,19 +166,20 @@ mod tests {
     fn comes_back_as_it_went_in_without_a_copy() {
         let data = example();
         let command = Command::decode(&data).expect("just encoded");
-        let body = Bytes::from_static(b"body");
-        let expected =
-            Command { region: RegionId(7), epoch: EPOCH, kind: CommandKind::Application, body };
+        let kind = CommandKind::Application;
+        let expected = Command { region: RegionId(7), epoch: EPOCH, kind, body: b"body" };
         assert_eq!(command, expected);
         assert!(data.as_ptr_range().contains(&command.body.as_ptr()));
     }
 
     #[test]
     fn compact_log_carries_its_index() {
-        let command = Command::decode(&encode_compact_log(RegionId(1), EPOCH, 77)).expect("valid");
+        let data = encode_compact_log(RegionId(1), EPOCH, 77);
+        let command = Command::decode(&data).expect("valid");
         assert_eq!(command.kind, CommandKind::CompactLog);
         assert_eq!(command.compact_index(), Ok(77));
-        let other = Command::decode(&example()).expect("valid");
+        let data = example();
+        let other = Command::decode(&data).expect("valid");
         assert!(other.compact_index().is_err(), "four bytes are not an index");
     }
 
@@ -180,7 +189,7 @@ mod tests {
         for bit in 0..good.len() * 8 {
             let mut bad = good.to_vec();
             bad[bit / 8] ^= 1 << (bit % 8);
-            assert!(Command::decode(&bad.into()).is_err(), "bit {bit}");
+            assert!(Command::decode(&bad).is_err(), "bit {bit}");
         }
         for len in 0..good.len() {
             assert!(Command::decode(&good.slice(..len)).is_err(), "{len} bytes");
@@ -194,7 +203,7 @@ mod tests {
             (data[0], data[1]) = (version, kind);
             let sum = checksum(&data[..4], &data[8..]);
             data[4..8].copy_from_slice(&sum.to_le_bytes());
-            Command::decode(&data.into())
+            Command::decode(&data).map(|command| command.kind)
         };
         assert_eq!(sealed(2, 0), Err(CodecError::invalid("version of a command", 2u8)));
         assert_eq!(sealed(1, 9), Err(CodecError::invalid("kind of a command", 9u8)));

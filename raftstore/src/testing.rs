@@ -181,8 +181,10 @@ impl Machine for Toy {
                     return effects;
                 }
                 match command.kind {
-                    CommandKind::Application if command.body == "panic" => panic!("as asked"),
-                    CommandKind::Application => state.commands.push(command.body),
+                    CommandKind::Application if command.body == b"panic" => panic!("as asked"),
+                    CommandKind::Application => {
+                        state.commands.push(entry.entry.data.slice_ref(command.body));
+                    }
                     CommandKind::CompactLog => {
                         effects.compact = Some(command.compact_index().expect("an index"));
                     }

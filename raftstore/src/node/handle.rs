@@ -23,14 +23,14 @@ impl<M: Machine> Clone for NodeHandle<M> {
     }
 }
 
-/// A command to propose.
-pub struct Proposal<C> {
+/// A command to propose. Its body need not be owned: it is copied once, into the log entry.
+pub struct Proposal<C, B = Bytes> {
     /// The region it is for.
     pub region: RegionId,
     /// The region's epoch, as the client knows it.
     pub epoch: Epoch,
     /// What it says.
-    pub body: Bytes,
+    pub body: B,
     /// Who waits for what becomes of it.
     pub callback: C,
 }
@@ -48,14 +48,15 @@ impl<M: Machine> NodeHandle<M> {
 
     /// Offers a command to the region's log. The callback is answered exactly once, perhaps
     /// before this returns; so may be those of others, on this thread.
-    pub fn propose(&self, proposal: Proposal<M::Callback>) {
+    pub fn propose(&self, proposal: Proposal<M::Callback, impl AsRef<[u8]>>) {
         let Proposal { region, epoch, body, callback } = proposal;
+        let body = body.as_ref();
         let bytes = body.len();
         if bytes > BODY_BYTES_MAX {
             return callback.refuse(Refusal::TooLarge { bytes, max: BODY_BYTES_MAX });
         }
         // Here and not in the loop: there may be more threads that propose.
-        let data = command::encode(region, epoch, CommandKind::Application, &body);
+        let data = command::encode(region, epoch, CommandKind::Application, body);
         self.0.offer(Input::Propose { region, epoch, data, callback }, bytes);
     }
 

@@ -3,8 +3,8 @@
 //! * [`cluster`]: three (or any number of) cores in one thread, moved by hand.
 //! * [`cells`]: cells that are measured in turn, and how their figures are printed.
 //! * [`device`]: what the disks say of themselves.
-//! * [`core`], [`idle`], [`memory`], [`wal`], [`recovery`], [`e2e`]: the workloads of `figures`,
-//!   one subcommand each.
+//! * [`core`], [`idle`], [`memory`], [`wal`], [`recovery`], [`e2e`], [`floor`]: the workloads of
+//!   `figures`, one subcommand each.
 //!
 //! The workloads are those that other Raft libraries are measured with, so that every figure can
 //! be quoted as a ratio taken in the same minutes on the same machine. A figure is one line:
@@ -15,6 +15,7 @@ pub mod cluster;
 pub mod core;
 pub mod device;
 pub mod e2e;
+pub mod floor;
 pub mod idle;
 pub mod memory;
 pub mod options;

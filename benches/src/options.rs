@@ -32,6 +32,8 @@ pub enum What {
     Recovery(Options),
     /// Three stores in one process, a synced log each.
     E2e(Options),
+    /// What they cannot be faster than: syncs and hand-overs, without a store.
+    Floor(Options),
 }
 
 /// How to measure it.

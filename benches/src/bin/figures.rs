@@ -37,6 +37,10 @@ fn main() -> ExitCode {
             benches::e2e::run(&options);
             true
         }
+        What::Floor(options) => {
+            benches::floor::run(&options);
+            true
+        }
     };
     if measured { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -153,7 +153,7 @@ impl Log {
         let numbered = (1..).map(RegionId).zip(&entries);
         let records: Vec<_> = numbered.map(|(id, entries)| GroupRecord::new(id, entries)).collect();
         self.wal.append(&records).expect("appends");
-        if self.wal.is_half_used() {
+        if self.wal.wants_segment() {
             self.ahead.nudge();
         }
         self.kept += groups * (count * PAYLOAD) as u64;

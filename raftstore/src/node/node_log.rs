@@ -110,7 +110,7 @@ impl NodeLog {
     /// Drops what nobody needs. After the batches are reported, so that nobody waits for it.
     pub(super) fn collect(&mut self, counts: &LogCounts) -> Result<(), WalError> {
         let NodeLog::Wal(wal) = self else { return Ok(()) };
-        counts.wants_segment.store(wal.is_half_used(), Ordering::Relaxed);
+        counts.wants_segment.store(wal.wants_segment(), Ordering::Relaxed);
         let collected = loop {
             match wal.collect() {
                 Ok(true) => {}

@@ -29,8 +29,9 @@ impl Wal {
     ///
     /// A segment goes when nothing in it is live, or when the full segments have more than twice as
     /// many bytes as all that is live; then what is live in it is carried on. Called until it says
-    /// `false`, it keeps the files within twice the live bytes, three segments (the one written, the
-    /// one ready, and one that does not pack well) and the reserve.
+    /// `false`, it keeps the files within twice the live bytes, two segments (the one written, and
+    /// one that does not pack well), those kept to be used again
+    /// (`spares_max` of [`WalOptions`](super::WalOptions)), and the reserve.
     ///
     /// At most two bytes are carried for each byte that groups append, so that it comes to an end
     /// where carrying does not help: of entries larger than half a segment, each takes one.
@@ -91,8 +92,8 @@ impl Wal {
         Ok(())
     }
 
-    /// Takes a segment out of the log for good, and keeps its file for the next one if nobody
-    /// reads it and none is ready.
+    /// Takes a segment out of the log for good, and keeps its file for a next one if nobody
+    /// reads it and not enough are kept.
     fn drop_segment(&mut self, id: u64) -> Result<(), WalError> {
         let name = segment_name(id);
         let segment = self.index.write().segments.remove(&id);

@@ -73,11 +73,8 @@ impl Wal {
         let names = disk.list().map_err(|error| WalError::io("list", "", error))?;
         let mut segments = load(disk.as_ref(), identity, &names)?;
         let plan = Plan::of(disk.as_ref(), identity, &segments, &options)?;
-        let preparer = Preparer::new(
-            Arc::clone(&disk),
-            options.segment_bytes(),
-            ready(disk.as_ref(), &names)?,
-        );
+        let ready = ready(disk.as_ref(), &names)?;
+        let preparer = Preparer::new(Arc::clone(&disk), &options, ready);
         let active = preparer.take_to_recover(plan.bytes(), |spare| {
             Active::start(disk.as_ref(), spare, plan.header, &mut |active| plan.fill(active))
         })?;
@@ -167,10 +164,12 @@ fn ready(disk: &dyn Disk, names: &[String]) -> Result<Ready, WalError> {
         };
         match name.as_str() {
             PREPARE => disk.remove(name).map_err(|error| WalError::io("remove", name, error))?,
-            SPARE => ready.spares.push(Spare { name: SPARE, bytes: bytes()?, used: true }),
-            RECYCLED => ready.spares.push(Spare { name: RECYCLED, bytes: bytes()?, used: true }),
             RESERVE => ready.reserve = Some(bytes()?),
-            _ => {}
+            name => {
+                if let Some(&name) = RECYCLED.iter().chain([&SPARE]).find(|spare| **spare == name) {
+                    ready.spares.push(Spare { name, bytes: bytes()?, used: true });
+                }
+            }
         }
     }
     Ok(ready)

@@ -11,6 +11,10 @@
 //! needs no access to the log and can run on another thread: that is where a full disk shows first,
 //! and where the time to write the zeros goes.
 //!
+//! A log whose groups compact in turns sees several segments die at a time, and needs as many before
+//! the next ones die. So more than one is kept ([`WalOptions::spares_max`](super::WalOptions)): in the
+//! long run every segment is one that was used before, and no zeros are written at all.
+//!
 //! One more file, the reserve, is small and used by nobody but a start that finds the disk full.
 
 use std::fmt;
@@ -20,11 +24,22 @@ use parking_lot::Mutex;
 
 use crate::disk::{Disk, is_full};
 
+use super::WalOptions;
 use super::error::WalError;
 
 pub(crate) const PREPARE: &str = "wal-prepare.tmp";
 pub(crate) const SPARE: &str = "wal-spare.log";
-pub(crate) const RECYCLED: &str = "wal-recycled.log";
+/// As many as there may be at a time.
+pub(crate) const RECYCLED: [&str; 8] = [
+    "wal-recycled.log",
+    "wal-recycled-2.log",
+    "wal-recycled-3.log",
+    "wal-recycled-4.log",
+    "wal-recycled-5.log",
+    "wal-recycled-6.log",
+    "wal-recycled-7.log",
+    "wal-recycled-8.log",
+];
 pub(crate) const RESERVE: &str = "wal-reserve.log";
 /// How long the reserve is at most: it has to take the records no watermark covers, and some.
 const RESERVE_BYTES_MAX: u64 = 1 << 20;
@@ -61,6 +76,11 @@ pub(crate) struct Spare {
 pub struct Preparer {
     disk: Arc<dyn Disk>,
     segment_bytes: u64,
+    spares_max: usize,
+    /// Whoever makes a file, or takes one that was made, has this: so nobody makes another of that
+    /// name meanwhile. Taken before `ready`.
+    making: Arc<Mutex<()>>,
+    /// Never held for longer than it takes to look.
     ready: Arc<Mutex<Ready>>,
 }
 
@@ -78,11 +98,26 @@ pub(crate) struct Ready {
     pub(crate) spares: Vec<Spare>,
     /// Length of the reserve, if there is one.
     pub(crate) reserve: Option<u64>,
+    /// Whether a segment is being made ahead of use.
+    pub(crate) is_making: bool,
+}
+
+impl Ready {
+    fn take(&mut self, is_wanted: impl Fn(&Spare) -> bool) -> Option<Spare> {
+        let place = self.spares.iter().position(is_wanted)?;
+        Some(self.spares.remove(place))
+    }
 }
 
 impl Preparer {
-    pub(crate) fn new(disk: Arc<dyn Disk>, segment_bytes: u64, ready: Ready) -> Preparer {
-        Preparer { disk, segment_bytes, ready: Arc::new(Mutex::new(ready)) }
+    pub(crate) fn new(disk: Arc<dyn Disk>, options: &WalOptions, ready: Ready) -> Preparer {
+        Preparer {
+            disk,
+            segment_bytes: options.segment_bytes(),
+            spares_max: options.spares_max(),
+            making: Arc::default(),
+            ready: Arc::new(Mutex::new(ready)),
+        }
     }
 
     /// Makes sure that the next segment and the reserve are ready; whether there was anything to
@@ -93,21 +128,28 @@ impl Preparer {
     /// [`WalError::Full`] if there is no room, which is harmless until the current segment is
     /// full; or [`WalError::Io`].
     pub fn prepare(&self) -> Result<bool, WalError> {
-        let mut ready = self.ready.lock();
+        let _making = self.making.lock();
         let mut did = false;
-        if ready.reserve.is_none() {
+        if self.ready.lock().reserve.is_none() {
             let bytes = self.segment_bytes.min(RESERVE_BYTES_MAX);
             self.make(RESERVE, bytes)?;
-            ready.reserve = Some(bytes);
+            self.ready.lock().reserve = Some(bytes);
             did = true;
         }
-        if ready.spares.is_empty() {
-            let bytes = self.segment_bytes;
-            self.make(SPARE, bytes)?;
-            ready.spares.push(Spare { name: SPARE, bytes, used: false });
-            did = true;
+        {
+            let mut ready = self.ready.lock();
+            if !ready.spares.is_empty() {
+                return Ok(did);
+            }
+            ready.is_making = true;
         }
-        Ok(did)
+        let bytes = self.segment_bytes;
+        let made = self.make(SPARE, bytes);
+        let mut ready = self.ready.lock();
+        ready.is_making = false;
+        made?;
+        ready.spares.push(Spare { name: SPARE, bytes, used: false });
+        Ok(true)
     }
 
     /// Runs `with` on a file of at least `bytes`, made now if none is ready. If it fails, the file
@@ -117,9 +159,14 @@ impl Preparer {
         bytes: u64,
         with: impl FnOnce(Spare) -> Result<T, WalError>,
     ) -> Result<T, WalError> {
-        // Held all the while, so that nobody makes another file of that name meanwhile.
-        let mut ready = self.ready.lock();
-        with(self.spare(&mut ready, bytes, self.segment_bytes)?)
+        // A recycled one gets its name from the log's writer alone, so there is nobody to wait for.
+        let fits = |spare: &Spare| spare.bytes >= bytes && spare.name != SPARE;
+        let recycled = self.ready.lock().take(fits);
+        if let Some(spare) = recycled {
+            return with(spare);
+        }
+        let _making = self.making.lock();
+        with(self.spare(bytes, self.segment_bytes)?)
     }
 
     /// As [`Preparer::take`], but if the disk is full, falls back on the reserve: opening a log
@@ -129,11 +176,12 @@ impl Preparer {
         bytes: u64,
         with: impl FnOnce(Spare) -> Result<T, WalError>,
     ) -> Result<T, WalError> {
-        let mut ready = self.ready.lock();
+        let _making = self.making.lock();
         let usual = self.segment_bytes.min(START_BYTES_MAX);
-        let spare = match (self.spare(&mut ready, bytes, usual), ready.reserve) {
+        let reserve = self.ready.lock().reserve;
+        let spare = match (self.spare(bytes, usual), reserve) {
             (Err(WalError::Full { .. }), Some(reserved)) if reserved >= bytes => {
-                ready.reserve = None;
+                self.ready.lock().reserve = None;
                 Spare { name: RESERVE, bytes: reserved, used: true }
             }
             (spare, _) => spare?,
@@ -142,26 +190,30 @@ impl Preparer {
     }
 
     /// A file of at least `bytes`; one that has to be made gets the `usual` length if that is more.
-    fn spare(&self, ready: &mut Ready, bytes: u64, usual: u64) -> Result<Spare, WalError> {
-        if let Some(fits) = ready.spares.iter().position(|spare| spare.bytes >= bytes) {
-            return Ok(ready.spares.remove(fits));
+    fn spare(&self, bytes: u64, usual: u64) -> Result<Spare, WalError> {
+        {
+            let mut ready = self.ready.lock();
+            if let Some(spare) = ready.take(|spare| spare.bytes >= bytes) {
+                return Ok(spare);
+            }
+            ready.spares.retain(|spare| spare.name != SPARE);
         }
-        ready.spares.retain(|spare| spare.name != SPARE);
         let bytes = bytes.max(usual).next_multiple_of(4096);
         self.make(SPARE, bytes)?;
         Ok(Spare { name: SPARE, bytes, used: false })
     }
 
-    /// Takes over a dead segment as the next one; whether it did.
+    /// Takes over a dead segment as one of the next ones, unless there are enough; whether it did.
     pub(crate) fn recycle(&self, name: &str, bytes: u64) -> Result<bool, WalError> {
-        // While another one is being made, which can take long, there is no need for it, and the
-        // log must not wait.
-        let Some(mut ready) = self.ready.try_lock() else { return Ok(false) };
-        if !ready.spares.is_empty() || bytes != self.segment_bytes {
+        let mut ready = self.ready.lock();
+        let kept = ready.spares.len() + usize::from(ready.is_making);
+        if kept >= self.spares_max || bytes != self.segment_bytes {
             return Ok(false);
         }
-        self.disk.rename(name, RECYCLED).map_err(|error| WalError::io("rename", name, error))?;
-        ready.spares.push(Spare { name: RECYCLED, bytes, used: true });
+        let is_free = |slot: &&&str| ready.spares.iter().all(|spare| spare.name != **slot);
+        let Some(&slot) = RECYCLED.iter().find(is_free) else { return Ok(false) };
+        self.disk.rename(name, slot).map_err(|error| WalError::io("rename", name, error))?;
+        ready.spares.push(Spare { name: slot, bytes, used: true });
         Ok(true)
     }
 

@@ -226,11 +226,14 @@ impl Wal {
         self.stats.bytes
     }
 
-    /// Whether half of the segment is used, and so it is time to prepare the next one. Earlier
-    /// would be a waste: by then an old segment may have died, whose file can be used again.
+    /// Whether so much of the segment is used that it is time to prepare the next one: an eighth, so
+    /// that a log that grows as fast as the disk takes it does not wait for the zeros. If only one
+    /// is kept ahead, half: by then an old segment may have died, whose file can be used again, and
+    /// for which there would be no place.
     #[must_use]
-    pub fn is_half_used(&self) -> bool {
-        self.active.at >= self.active.file.len() / 2
+    pub fn wants_segment(&self) -> bool {
+        let share = if self.options.spares_max() == 1 { 2 } else { 8 };
+        self.active.at >= self.active.file.len() / share
     }
 
     fn check(&mut self, groups: &[GroupRecord<'_>]) -> Result<(), WalError> {

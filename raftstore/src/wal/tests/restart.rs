@@ -3,11 +3,11 @@
 use raft::LogId;
 
 use super::images::{Counts, Deed, SEGMENT_BYTES, attack, open, record};
-use super::support::{Model, Step, append, append_one, filled, hard_state};
+use super::support::{IDENTITY, Model, Step, append, append_one, filled, hard_state};
 use crate::disk::SimDisk;
 use crate::disk::sim::{Crash, Fate, Unsynced};
 use crate::region::RegionId;
-use crate::wal::{Recovered, SegmentHeader, Torn, Wal, segment_name};
+use crate::wal::{Recovered, SegmentHeader, Torn, Wal, WalOptions, segment_name};
 
 fn new(seed: u64) -> (SimDisk, Wal) {
     let disk = SimDisk::new(seed);
@@ -176,6 +176,44 @@ fn w7_recycled_segments_have_no_foreign_records() {
     let counts = attack(&run, 7, 12);
     assert!(counts.images > 800, "{counts:?}");
     assert!(counts.torn > 300, "{counts:?}");
+}
+
+/// A log whose groups compact at the same time has as many segments ready as have died, and fills
+/// no new one; a restart neither.
+#[test]
+fn segments_that_die_together_are_used_again_together() {
+    let options = WalOptions { segment_bytes: SEGMENT_BYTES, spares_max: 4 };
+    let disk = SimDisk::new(1);
+    let (mut wal, _) = Wal::open(disk.mount(), &IDENTITY, options).expect("opens");
+    let (mut first, mut made) = (1, Vec::new());
+    for lap in 0..6 {
+        made.push(0);
+        let start = wal.stats().segments_started;
+        while wal.stats().segments_started < start + 3 {
+            put(&mut wal, one(1, 1, first, 1, 1900));
+            first += 1;
+            if wal.wants_segment() && wal.preparer().prepare().expect("prepares") {
+                made[lap] += 1;
+            }
+        }
+        let mut step = one(1, 1, first, 1, 10);
+        step.compact = step.entries.last();
+        first += 1;
+        put(&mut wal, step);
+        wal.sync().expect("syncs");
+        while wal.collect().expect("collects") {}
+        let stats = wal.stats();
+        // The one written, those kept, and the reserve, which is a whole one here.
+        assert!(stats.file_bytes <= (1 + 4 + 1) * SEGMENT_BYTES, "{stats:?}");
+        if lap == 3 {
+            drop(wal);
+            disk.crash(Crash::Process);
+            (wal, _) = Wal::open(disk.mount(), &IDENTITY, options).expect("opens again");
+        }
+    }
+    // At first each is made, the one ahead too; after the restart, the one that took the last one's
+    // place.
+    assert_eq!(made, [4, 0, 0, 0, 1, 0]);
 }
 
 /// A crash that lost nothing written reports nothing torn, in a recycled segment too (museum W7).

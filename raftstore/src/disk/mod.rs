@@ -236,6 +236,10 @@ pub trait LogView: Send + Sync + fmt::Debug {
         self.bytes(offset..self.len())
     }
 
+    /// Brings those bytes into memory, if they are not, which takes as long as reading them. Only
+    /// makes later reads faster; what can't be read stays as it is.
+    fn read_ahead(&self, _: Range<u64>) {}
+
     /// Whether anybody keeps bytes of it, so that the file must not be written again.
     fn is_lent(&self) -> bool;
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use crate::disk::LogView;
 
@@ -71,6 +71,12 @@ impl LogView for View {
 
     fn bytes(&self, range: Range<u64>) -> Option<Bytes> {
         lend(&self.0, range)
+    }
+
+    fn read_ahead(&self, range: Range<u64>) {
+        let range = range.start as usize..(range.end as usize).min(self.0.map.len());
+        // Kernels before 5.14 don't know it; then the pages come when they are needed.
+        let _ = self.0.map.advise_range(Advice::PopulateRead, range.start, range.len());
     }
 
     fn is_lent(&self) -> bool {

@@ -118,12 +118,14 @@
 //! | `writer` | append and sync |
 //! | `flight` | syncs on their way |
 //! | `recovery` | open |
+//! | `ahead` | what is opened, read ahead of being checked |
 //! | `inspect` | look without changing anything |
 //! | `index` | where each group's entries lie |
 //! | `reader` | reading them back |
 //! | `gc` | dropping segments |
 //! | `error` | what can go wrong |
 
+mod ahead;
 mod batch;
 mod error;
 mod flight;

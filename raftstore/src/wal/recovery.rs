@@ -18,6 +18,7 @@ use crate::codec::Decoder;
 use crate::disk::{Disk, Identity, LogView};
 use crate::region::RegionId;
 
+use super::ahead::ReadAhead;
 use super::batch::{self, Changes};
 use super::error::{Damage, WalError};
 use super::flight::Flights;
@@ -72,6 +73,9 @@ impl Wal {
     ) -> Result<(Wal, Recovered), WalError> {
         let names = disk.list().map_err(|error| WalError::io("list", "", error))?;
         let mut segments = load(disk.as_ref(), identity, &names)?;
+        // The last one is needed first.
+        let in_order = segments.last().into_iter().chain(&segments);
+        let ahead = ReadAhead::start(in_order.map(|found| Arc::clone(&found.view)).collect());
         let plan = Plan::of(disk.as_ref(), identity, &segments, &options)?;
         let ready = ready(disk.as_ref(), &names)?;
         let preparer = Preparer::new(Arc::clone(&disk), &options, ready);
@@ -82,6 +86,7 @@ impl Wal {
             segments.pop();
         }
         let (index, mut recovered) = replay(&segments, &active)?;
+        drop(ahead);
         recovered.torn = plan.torn.clone();
         recovered.groups = index.logs()?;
         let appended = plan.header.watermark;

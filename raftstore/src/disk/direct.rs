@@ -145,21 +145,17 @@ impl LogFile for DirectLog {
         drop(tail);
         self.gathered.push(piece);
         self.gathered_bytes += bytes.len();
-        // Memory has to be bounded where nobody asks for durability.
+        // Memory is bounded, whoever forgets to ask for durability.
         if self.gathered_bytes > GATHERED_BYTES_MAX { self.flush().run() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Box<dyn Flush> {
         let end = self.content.tail.read().end;
         let at = end - self.gathered_bytes as u64;
-        let bytes = match &self.gathered[..] {
-            [one] => one.clone(),
-            many => aligned(many.iter().map(|piece| &piece[..]), self.gathered_bytes, self.block),
-        };
-        self.gathered.clear();
-        self.gathered_bytes = 0;
+        let pieces = std::mem::take(&mut self.gathered);
+        let len = std::mem::take(&mut self.gathered_bytes);
         let (file, content) = (Arc::clone(&self.file), Arc::clone(&self.content));
-        Box::new(DirectWrite { file, content, at, bytes })
+        Box::new(DirectWrite { file, content, at, pieces, len, block: self.block })
     }
 
     fn seal(&mut self) -> io::Result<()> {
@@ -184,15 +180,22 @@ struct DirectWrite {
     file: Arc<fs::File>,
     content: Arc<Content>,
     at: u64,
-    bytes: Bytes,
+    /// Back to back, of `len` bytes together.
+    pieces: Vec<Bytes>,
+    len: usize,
+    block: usize,
 }
 
 impl Flush for DirectWrite {
     fn run(&self) -> io::Result<()> {
-        if !self.bytes.is_empty() {
-            self.file.write_all_at(&self.bytes, self.at)?;
-            self.content.land(self.at..self.at + self.bytes.len() as u64);
-        }
+        let bytes = match &self.pieces[..] {
+            [] => return Ok(()),
+            [one] => one.clone(),
+            // Here and not by whoever appends, who has others waiting.
+            many => aligned(many.iter().map(|piece| &piece[..]), self.len, self.block),
+        };
+        self.file.write_all_at(&bytes, self.at)?;
+        self.content.land(self.at..self.at + self.len as u64);
         Ok(())
     }
 }

@@ -117,6 +117,7 @@
 //! | `mapping` | log files in memory, all unsafe code |
 //! | `writer` | append and sync |
 //! | `flight` | syncs on their way |
+//! | `spill` | writing what nobody asks to be durable |
 //! | `recovery` | open |
 //! | `ahead` | what is opened, read ahead of being checked |
 //! | `inspect` | look without changing anything |
@@ -137,6 +138,7 @@ pub(crate) mod mapping;
 mod reader;
 mod recovery;
 mod segment;
+mod spill;
 #[cfg(test)]
 mod tests;
 mod writer;

@@ -30,6 +30,7 @@ use super::index::{GroupLog, LogIndex};
 use super::segment::{
     PREPARE, Preparer, RECYCLED, RESERVE, Ready, SPARE, Spare, segment_id, segment_name,
 };
+use super::spill::Spill;
 use super::writer::{Active, Scratch};
 use super::{Lsn, Wal, WalOptions, WalStats};
 
@@ -105,6 +106,7 @@ impl Wal {
             poisoned: false,
             stats: WalStats { torn_bytes, segments_started: 1, syncs: 1, ..WalStats::default() },
             scratch: Scratch::default(),
+            spill: Spill::default(),
             // All that is there was appended once.
             credit: u64::MAX / 2,
         };

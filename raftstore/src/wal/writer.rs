@@ -16,6 +16,7 @@ use super::format::{
 use super::index::LogIndex;
 use super::reader::LogReader;
 use super::segment::{Preparer, Spare, segment_name};
+use super::spill::Spill;
 use super::{Lsn, WalOptions};
 
 /// The log, in the hands of its only writer. See [`super`] for what it promises.
@@ -36,6 +37,7 @@ pub struct Wal {
     pub(super) poisoned: bool,
     pub(super) stats: WalStats,
     pub(super) scratch: Scratch,
+    pub(super) spill: Spill,
     /// How many bytes may be carried from old segments.
     pub(super) credit: u64,
 }
@@ -111,6 +113,7 @@ impl Wal {
         if groups.is_empty() {
             return Ok(self.appended);
         }
+        self.spill()?;
         let before = self.stats.bytes;
         self.write(groups, false)?;
         self.stats.batches += 1;
@@ -138,6 +141,7 @@ impl Wal {
     /// # Errors
     /// [`WalError::Poisoned`] after a failure.
     pub fn begin_sync(&mut self) -> Result<Option<PendingSync>, WalError> {
+        self.end_spill();
         self.check_health()?;
         if self.begun == self.appended {
             return Ok(None);

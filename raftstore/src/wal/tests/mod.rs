@@ -9,4 +9,5 @@ mod model;
 mod reading;
 mod real;
 mod restart;
+mod spill;
 mod support;

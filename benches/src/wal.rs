@@ -2,7 +2,7 @@
 //!
 //! One log serves all rounds of a variant, compacted after each cell, so that what it wrote before
 //! is there to be used again, as in a store that has run for a while. Segments are made ahead of
-//! use by another thread, as a node does.
+//! use by another thread, as a node does. One cell restarts the log first.
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -139,6 +139,16 @@ impl Log {
         Log { wal, payloads, last, ahead, kept: 0, kept_max: u64::MAX }
     }
 
+    /// Ends as a process does, and opens it again.
+    fn restart(self, dir: &Path, route: Route) -> Log {
+        let Log { wal, payloads, last, ahead, kept, kept_max } = self;
+        drop(ahead);
+        wal.close().expect("closes");
+        let (wal, _) = open(dir, route);
+        let ahead = Ahead::start(wal.preparer());
+        Log { wal, payloads, last, ahead, kept, kept_max }
+    }
+
     /// Appends `count` entries to each of the first `groups` groups, as one batch.
     ///
     /// # Panics
@@ -224,6 +234,15 @@ pub fn run(options: &Options) {
                 }));
             }
         }
+        // What the disk writes for it after a restart.
+        let (again, at) = (Rc::clone(&log), dir.clone());
+        let cell = format!("wal/{name}/restarted/g1/e256/p{PAYLOAD}");
+        cells.push(Cell::new(cell, move || {
+            let mut slot = again.borrow_mut();
+            let route = route.unwrap_or_default();
+            let log = slot.take().unwrap_or_else(|| Log::create(&at, route));
+            measure(slot.insert(log.restart(&at, route)), (1, 256), true, time)
+        }));
         // Several syncs on their way, each of what one thread has appended.
         for (groups, count) in [(1, 1), (1, 16)] {
             let (log, dir) = (Rc::clone(&log), dir.clone());
@@ -335,6 +354,8 @@ mod tests {
         assert_eq!(synced, ["entries_per_s", "bandwidth", "p50", "p99", "device_bytes_per_byte"]);
         let unsynced = metrics(measure(&mut log, (1, 16), false, time));
         assert_eq!(unsynced, ["entries_per_s", "ns_per_entry"]);
+        let mut log = log.restart(&dir.path().join("log"), Route::default());
+        assert_eq!(metrics(measure(&mut log, (1, 16), true, time)), synced);
         let (log, figures) = measure_depth(log, (1, 1), time);
         assert!(metrics(figures).contains(&"syncs_per_s"));
         assert!(log.last[0] > log.last[1] && log.last[1] == log.last[2]);

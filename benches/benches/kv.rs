@@ -12,8 +12,9 @@ use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use crossbeam_channel::unbounded;
 use kv::bench::{LocalCluster, Sync};
+use kv::store::Reads;
 use kv::{Callback, Cf, KvMachine, Op, Query, Request};
-use raft::{Entries, Entry, LogId, ReadMode, Run};
+use raft::{Entries, Entry, LogId, Run};
 use raftstore::command::{CommandKind, encode};
 use raftstore::node::Proposal;
 use raftstore::{Epoch, Machine, Region, RegionId, StoreId};
@@ -31,9 +32,9 @@ enum Way {
     Read,
 }
 
-fn cluster(dir: &Path, mode: ReadMode) -> LocalCluster {
+fn cluster(dir: &Path, reads: Reads) -> LocalCluster {
     let start = LocalCluster::start(dir, 3, Sync::Always, |options| {
-        options.node.store.read_mode = mode;
+        options.reads = reads;
     });
     start.expect("an empty cluster starts")
 }
@@ -85,7 +86,7 @@ fn requests(
 fn puts_and_gets(c: &mut Criterion) {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let value = Bytes::from(noise(PAYLOAD, 1));
-    let safe = cluster(&dir.path().join("safe"), ReadMode::Safe);
+    let safe = cluster(&dir.path().join("safe"), Reads::Index);
     measure(c, "kv/put", "log", |window, rounds| {
         requests(&safe, Way::Log, window, rounds * window as u64, |n| put(n, &value))
     });
@@ -97,7 +98,7 @@ fn puts_and_gets(c: &mut Criterion) {
     measure(c, "kv/get", "read_index", |window, rounds| gets(&safe, Way::Read, window, rounds));
     safe.stop().expect("a healthy cluster stops");
 
-    let lease = cluster(&dir.path().join("lease"), ReadMode::Lease);
+    let lease = cluster(&dir.path().join("lease"), Reads::Lease);
     requests(&lease, Way::Log, 64, KEYS, |n| put(n, &value));
     measure(c, "kv/get", "lease", |window, rounds| gets(&lease, Way::Read, window, rounds));
     lease.stop().expect("a healthy cluster stops");

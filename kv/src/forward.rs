@@ -1,6 +1,7 @@
 //! From any store to the one that leads: who asks one store is served by the cluster.
 //!
-//! Reads are done where they arrive, by read index. Writes go to the leader: to this store if it
+//! Reads are done where they arrive, by read index or lease, unless they are to go through the log
+//! as writes do. Writes go to the leader: to this store if it
 //! leads, else as a service packet to the store that does.
 //!
 //! ```text
@@ -33,6 +34,7 @@ use crate::answer::{self, Answer, Error};
 use crate::callback::Callback;
 use crate::command::encoding::{LimitExceeded, Ops};
 use crate::command::{KEY_BYTES_MAX, OPS_MAX, REQUEST_BYTES_MAX, Request, VALUE_BYTES_MAX};
+use crate::reads::Reads;
 
 /// The store of this process, as forwarding needs it. Nothing here blocks.
 pub(crate) trait Local: Send + Sync + 'static {
@@ -95,6 +97,7 @@ struct State {
 pub(crate) struct Forwarder<L> {
     local: L,
     timeout: Duration,
+    reads: Reads,
     /// Never locked while something outside is called: an answer may come from within.
     state: Mutex<State>,
     /// There is something to watch, or nothing ever again.
@@ -104,10 +107,10 @@ pub(crate) struct Forwarder<L> {
 impl<L: Local> Forwarder<L> {
     /// A forwarder whose writes find a leader and get an answer within `timeout`. Some thread has
     /// to call [`Forwarder::watch`].
-    pub(crate) fn new(local: L, timeout: Duration) -> Arc<Forwarder<L>> {
+    pub(crate) fn new(local: L, timeout: Duration, reads: Reads) -> Arc<Forwarder<L>> {
         let state = State { next_id: RandomState::new().hash_one(0), ..State::default() };
         let (state, changed) = (Mutex::new(state), Condvar::new());
-        Arc::new(Forwarder { local, timeout, state, changed })
+        Arc::new(Forwarder { local, timeout, reads, state, changed })
     }
 
     /// The store behind it.
@@ -120,7 +123,7 @@ impl<L: Local> Forwarder<L> {
         let view = self.local.view();
         let deadline = now + self.timeout;
         for (request, callback) in batch.drain(..) {
-            if request.is_read_only() {
+            if request.is_read_only() && self.reads != Reads::Log {
                 self.local.read(view.epoch, request, callback);
                 continue;
             }

@@ -43,6 +43,7 @@ mod forward;
 mod hash;
 mod members;
 mod proposals;
+mod reads;
 mod region_snapshot;
 mod resp;
 mod snapshot_file;

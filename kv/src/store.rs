@@ -64,6 +64,7 @@ use crate::machine::{CheckpointOptions, KvMachine, OpenError};
 use crate::members;
 pub use crate::members::MembersError;
 use crate::metrics::{Figures, Recovery};
+pub use crate::reads::Reads;
 use crate::server::{Backend, Options, Server, Status, Stopper};
 
 /// How long a write may look for a leader, by default: three elections of the default length.
@@ -88,6 +89,8 @@ pub struct StoreOptions {
     pub checkpoints: CheckpointOptions,
     /// Settings of its server.
     pub server: Options,
+    /// How reads are kept linearizable; what `node` says of it does not count.
+    pub reads: Reads,
     /// How long a write may look for a leader.
     pub leader_timeout: Duration,
     /// Opens its directory. Anything but [`open_directory`] is for measuring or testing.
@@ -127,6 +130,7 @@ impl StoreOptions {
             wal: WalOptions::default(),
             checkpoints: CheckpointOptions::default(),
             server: Options::default(),
+            reads: Reads::default(),
             leader_timeout: LEADER_TIMEOUT,
             open_disk: open_directory,
         }
@@ -251,10 +255,10 @@ impl RunningStore {
     ) -> Result<RunningStore, StartError> {
         let store = options.store;
         let server_options = options.server.clone();
-        let leader_timeout = options.leader_timeout;
+        let (leader_timeout, reads) = (options.leader_timeout, options.reads);
         let Opened { node, reader, recovery, claim } = open(options, transport)?;
         let local = NodeLocal { node: node.clone(), reader };
-        let backend = Arc::new(StoreBackend(Forwarder::new(local, leader_timeout)));
+        let backend = Arc::new(StoreBackend(Forwarder::new(local, leader_timeout, reads)));
         node.set_service(Arc::clone(&backend) as _);
         let failed = |source| {
             if let Err(e) = node.shutdown() {
@@ -353,7 +357,7 @@ struct Opened {
 
 /// Opens what is on disk, and starts the node with it.
 fn open(options: StoreOptions, transport: Arc<dyn Transport>) -> Result<Opened, StartError> {
-    let open_disk = options.open_disk;
+    let (open_disk, reads) = (options.open_disk, options.reads);
     let StoreOptions { store, cluster, members, data: path, mut node, wal, checkpoints, .. } =
         options;
     let disk =
@@ -389,6 +393,7 @@ fn open(options: StoreOptions, transport: Arc<dyn Transport>) -> Result<Opened, 
     // Reads and elections of this life must not be mistaken for those of another.
     node.store.incarnation = disk.random();
     node.store.seed = disk.random();
+    node.store.read_mode = reads.mode();
     let bootstrap = Region::first(&members);
     let log = OpenLog::wal(log, recovered.groups);
     let node = NodeHandle::start(node, machine, bootstrap, log, transport)

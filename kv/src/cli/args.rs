@@ -13,6 +13,7 @@ use super::peers::{self, Peers};
 use super::wal::{WalAction, WalArgs};
 use crate::bench::BenchOptions;
 use crate::server::Options;
+use crate::store::Reads;
 
 /// A replicated key-value store that speaks the Redis protocol.
 ///
@@ -103,6 +104,9 @@ struct ServeFlags {
     /// Seconds after which a silent client is disconnected; 0: never
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     idle_timeout: u64,
+    /// How reads are kept linearizable; the same for all stores of a cluster
+    #[arg(long, value_enum, value_name = "HOW", default_value = "index")]
+    reads: Reads,
     /// Where metrics are served, at /metrics; further stores of a cluster have the ports that follow
     #[arg(long, value_name = "HOST:PORT", value_parser = peers::address)]
     metrics: Option<String>,
@@ -164,6 +168,8 @@ pub struct ServerArgs {
 pub struct ServeArgs {
     /// The server's options.
     pub options: Options,
+    /// How reads are kept linearizable.
+    pub reads: Reads,
     /// Where metrics of the first store are served, if they are.
     pub metrics: Option<String>,
     /// What is logged.
@@ -173,7 +179,7 @@ pub struct ServeArgs {
 impl ServeArgs {
     /// Where nobody is served.
     fn of_nobody(log: LevelFilter) -> ServeArgs {
-        ServeArgs { options: Options::default(), metrics: None, log }
+        ServeArgs { options: Options::default(), reads: Reads::default(), metrics: None, log }
     }
 }
 
@@ -226,8 +232,8 @@ impl Args {
             idle_timeout: (!idle.is_zero()).then_some(idle),
             ..Options::default()
         };
-        let ServeFlags { metrics, log, .. } = serve;
-        Ok(Args { command, serve: ServeArgs { options, metrics, log } })
+        let ServeFlags { reads, metrics, log, .. } = serve;
+        Ok(Args { command, serve: ServeArgs { options, reads, metrics, log } })
     }
 }
 
@@ -308,6 +314,12 @@ mod tests {
         assert_eq!(args.serve.metrics, None);
         let args = parse(&format!("{SERVER} --metrics [::1]:9100")).unwrap();
         assert_eq!(args.serve.metrics.as_deref(), Some("[::1]:9100"));
+        assert_eq!(args.serve.reads, Reads::Index);
+        for (how, reads) in [("index", Reads::Index), ("lease", Reads::Lease), ("log", Reads::Log)]
+        {
+            let args = parse(&format!("{SERVER} --reads {how}")).unwrap();
+            assert_eq!(args.serve.reads, reads);
+        }
     }
 
     #[test]
@@ -335,6 +347,7 @@ mod tests {
             "--port 8000 server".into(),
             "--data a --data b".into(),
             "--log loud".into(),
+            "--reads dirty".into(),
             "server".into(),
             server("--id 1", "--id 0"),
             server("--id 1", "--id 3"),

@@ -60,7 +60,11 @@ struct Scene {
 
 impl Scene {
     fn new(leader: Option<StoreId>) -> Scene {
-        let forwarder = Forwarder::new(Fake::default(), TIMEOUT);
+        Scene::reading(leader, Reads::Index)
+    }
+
+    fn reading(leader: Option<StoreId>, reads: Reads) -> Scene {
+        let forwarder = Forwarder::new(Fake::default(), TIMEOUT, reads);
         *forwarder.local().leader.lock() = leader;
         Scene { forwarder, start: Instant::now() }
     }
@@ -114,6 +118,17 @@ fn done() -> Answer {
 
 fn not_leader(leader: Option<StoreId>) -> Answer {
     Err(Refusal::NotLeader { leader }.into())
+}
+
+#[test]
+fn reads_go_through_the_log_if_they_are_to() {
+    let scene = Scene::reading(Some(ME), Reads::Log);
+    let read = scene.submit(Op::get("k"));
+    assert!(scene.forwarder.local().read.lock().is_empty());
+    let (body, callback) = scene.proposal();
+    assert_eq!(Request::decode(&body), Ok(Op::get("k").into()));
+    callback.answer(done());
+    assert_eq!(read.try_recv(), Ok(done()));
 }
 
 #[test]

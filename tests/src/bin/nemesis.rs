@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::Parser;
 use harness::budget::duration;
 use harness::processes::nemesis::{self, Options};
+use kv::store::Reads;
 
 /// Does all that can be done to processes to three stores under load.
 #[derive(Debug, Parser)]
@@ -28,14 +29,17 @@ struct Args {
     /// The program; built from this workspace if left out
     #[arg(long)]
     program: Option<PathBuf>,
+    /// How the stores read: index, lease or log
+    #[arg(long, value_enum, default_value = "index")]
+    reads: Reads,
     /// Print what it came to as JSON, and nothing else
     #[arg(long)]
     json: bool,
 }
 
 fn main() -> ExitCode {
-    let Args { faults, seed, budget, program, json } = Args::parse();
-    let options = Options { seed, faults, budget, program };
+    let Args { faults, seed, budget, program, reads, json } = Args::parse();
+    let options = Options { seed, faults, budget, program, reads };
     let mut out = io::stdout().lock();
     let mut say = |line: &str| {
         // Nobody may be reading, which is no reason to stop.

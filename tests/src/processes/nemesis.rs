@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use kv::store::Reads;
 use kv::{Op, Request};
 
 use super::faults::{Fault, Faults, Step};
@@ -50,13 +51,15 @@ pub struct Options {
     pub budget: Option<Duration>,
     /// The program; `None` for the one of this workspace, built if need be.
     pub program: Option<PathBuf>,
+    /// How the stores read. Who is stopped with a lease must not trust it when it goes on.
+    pub reads: Reads,
 }
 
 impl Options {
     /// A hundred faults.
     #[must_use]
     pub fn new(seed: u64) -> Options {
-        Options { seed, faults: 100, budget: None, program: None }
+        Options { seed, faults: 100, budget: None, program: None, reads: Reads::default() }
     }
 
     /// How many stores there are: what the faults are made for.
@@ -94,7 +97,7 @@ struct Nemesis {
 pub fn run(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Report, String> {
     let started = Instant::now();
     let program = options.program.clone().map_or_else(raftkv, Ok)?;
-    let stores = Stores::start_program(&program, options.stores())?;
+    let stores = Stores::start_program(&program, options.stores(), options.reads)?;
     let report = Report::new(options.seed);
     let mut nemesis = Nemesis { stores, report, rounds: Vec::new(), kept: Vec::new() };
     let faults = Faults::new(options.seed).take(options.faults);

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use kv::store::Reads;
 use tempfile::TempDir;
 
 use super::program::{Process, raftkv};
@@ -95,6 +96,7 @@ pub struct Stores {
     dir: TempDir,
     program: PathBuf,
     peers: String,
+    reads: Reads,
     ports: Vec<u16>,
     states: Vec<State>,
 }
@@ -105,14 +107,14 @@ impl Stores {
     /// # Errors
     /// If the program is not there, or the system does not give what it takes.
     pub fn start(count: usize) -> Result<Stores, String> {
-        Stores::start_program(&raftkv()?, count)
+        Stores::start_program(&raftkv()?, count, Reads::default())
     }
 
-    /// Starts that many of `program`.
+    /// Starts that many of `program`, which read as said.
     ///
     /// # Errors
     /// As [`Stores::start`].
-    pub fn start_program(program: &Path, count: usize) -> Result<Stores, String> {
+    pub fn start_program(program: &Path, count: usize, reads: Reads) -> Result<Stores, String> {
         let ports = free_ports(2 * count)?;
         let (between, clients) = ports.split_at(count);
         let peers = (1..).zip(between).map(|(id, port)| format!("{id}=127.0.0.1:{port}"));
@@ -120,6 +122,7 @@ impl Stores {
             dir: TempDir::new().map_err(|e| format!("a directory: {e}"))?,
             program: program.to_owned(),
             peers: peers.collect::<Vec<_>>().join(","),
+            reads,
             ports: clients.to_vec(),
             states: (0..count).map(|_| State::Down).collect(),
         };
@@ -167,8 +170,10 @@ impl Stores {
     pub fn args(&self, store: usize) -> Vec<String> {
         let (id, listen) = ((store + 1).to_string(), self.address(store).to_string());
         let data = self.data(store).to_string_lossy().into_owned();
-        let args = ["server", "--id", &id, "--peers", &self.peers, "--listen", &listen, "--data"];
-        args.into_iter().map(str::to_owned).chain([data]).collect()
+        let reads = self.reads.to_string();
+        let args = ["server", "--id", &id, "--peers", &self.peers, "--listen", &listen];
+        let more = ["--reads", &reads, "--data", &data];
+        args.into_iter().chain(more).map(str::to_owned).collect()
     }
 
     /// Starts a store that is down.

@@ -24,7 +24,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -73,6 +73,49 @@ impl Crowd {
     pub(super) fn may_help(&self) -> bool {
         let is_probe = self.came.fetch_add(1, Ordering::Relaxed).is_multiple_of(PROBE_EVERY);
         self.is_alone() && !is_probe
+    }
+}
+
+/// How often the loop's thread looks again before it sleeps.
+const LOOKS: usize = 3;
+
+/// Whoever had the core in between for longer has better things to do than to bring work soon.
+const LOOK_TIME_MAX: Duration = Duration::from_millis(1);
+
+/// After such a look there is none for so many times as long: so it costs one percent at most.
+const LOOK_PAUSE: u32 = 100;
+
+/// Looks of the loop's thread before it sleeps. In between it gives up its core to whoever waits
+/// for one, who may well be about to bring something: that takes less than a microsecond, to sleep
+/// and be woken several, on both sides. But if it is a program that only computes, the core is gone
+/// for milliseconds, while a thread that was woken would get it back at once.
+#[derive(Default)]
+struct Looks {
+    paused_until: Option<Instant>,
+}
+
+impl Looks {
+    /// Looks for as long as there is nothing, a few times.
+    fn look(&mut self, is_idle: impl Fn() -> bool) {
+        let began = Instant::now();
+        if self.is_paused(began) {
+            return;
+        }
+        for _ in 0..LOOKS {
+            if !is_idle() {
+                break;
+            }
+            std::thread::yield_now();
+        }
+        self.took(began, began.elapsed());
+    }
+
+    fn took(&mut self, began: Instant, time: Duration) {
+        self.paused_until = (time > LOOK_TIME_MAX).then(|| began + time * LOOK_PAUSE);
+    }
+
+    fn is_paused(&self, now: Instant) -> bool {
+        self.paused_until.is_some_and(|until| now < until)
     }
 }
 
@@ -174,7 +217,12 @@ impl<M: Machine> Shared<M> {
     /// stopped or something fails.
     pub(super) fn run_loop(&self) -> Result<(), NodeError> {
         let mut next_tick = Instant::now();
-        while self.inbox.wait(Some(next_tick)) != Woken::Closed {
+        let mut looks = Looks::default();
+        loop {
+            looks.look(|| self.inbox.is_idle());
+            if self.inbox.wait(Some(next_tick)) == Woken::Closed {
+                break;
+            }
             match errands::run(Hands::Own, || self.turn_here())? {
                 Some(at) => next_tick = at,
                 None => break,
@@ -215,6 +263,30 @@ mod tests {
         assert!(crowd.is_alone());
         crowd.note(2, 2);
         assert!(!crowd.is_alone(), "two came together");
+    }
+
+    #[test]
+    fn looks_that_take_long_are_rare() {
+        let (mut looks, began) = (Looks::default(), Instant::now());
+        assert!(!looks.is_paused(began));
+        looks.took(began, LOOK_TIME_MAX);
+        assert!(!looks.is_paused(began), "work of a store's own threads");
+        looks.took(began, Duration::from_millis(3));
+        assert!(looks.is_paused(began + Duration::from_millis(299)));
+        assert!(!looks.is_paused(began + Duration::from_millis(300)));
+        looks.took(began, Duration::ZERO);
+        assert!(!looks.is_paused(began), "the last look counts");
+    }
+
+    #[test]
+    fn what_is_there_is_seen_at_the_first_look() {
+        let count = std::cell::Cell::new(0);
+        let is_idle_until = |at: usize| {
+            count.set(0);
+            Looks::default().look(|| count.replace(count.get() + 1) < at);
+            count.get()
+        };
+        assert_eq!((is_idle_until(0), is_idle_until(1), is_idle_until(9)), (1, 2, LOOKS));
     }
 
     #[test]

@@ -37,6 +37,8 @@
 //! **Stopping** takes a bounded time: the server takes no more commands and answers those it has,
 //! then the node hands leadership over and closes the log.
 
+mod start_error;
+
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -47,25 +49,24 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use raftstore::disk::{Claim, ClusterId, DirDisk, Disk, IdentityError, Route};
-use raftstore::node::{
-    NodeConfig, NodeError, NodeHandle, NodeStartError, OpenLog, Proposal, Service,
-};
+use raftstore::disk::{Claim, ClusterId, DirDisk, Disk, Route};
+use raftstore::node::{NodeConfig, NodeError, NodeHandle, OpenLog, Proposal, Service};
 use raftstore::store::StoreConfig;
 use raftstore::transport::Transport;
-use raftstore::wal::{Wal, WalError, WalOptions};
+use raftstore::wal::{Wal, WalOptions};
 use raftstore::{Epoch, Region, RegionId, StoreId};
 
 use crate::callback::{Callback, Query};
 use crate::command::Request;
 use crate::engine::MemReader;
 use crate::forward::{Forwarder, Local, View};
-use crate::machine::{CheckpointOptions, KvMachine, OpenError};
+use crate::machine::{CheckpointOptions, KvMachine};
 use crate::members;
 pub use crate::members::MembersError;
 use crate::metrics::{Figures, Recovery};
 pub use crate::reads::Reads;
 use crate::server::{Backend, Options, Server, Status, Stopper};
+pub use start_error::StartError;
 
 /// How long a write may look for a leader, by default: three elections of the default length.
 pub const LEADER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -133,86 +134,6 @@ impl StoreOptions {
             reads: Reads::default(),
             leader_timeout: LEADER_TIMEOUT,
             open_disk: open_directory,
-        }
-    }
-}
-
-/// Why a store did not start. Nothing it had was changed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The directory can't be had.
-    #[error("{}: {source}", path.display())]
-    Directory {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// It is not this store's, or in use.
-    #[error("{}: {source}", path.display())]
-    Identity {
-        /// Which directory.
-        path: PathBuf,
-        /// Whose it is.
-        source: IdentityError,
-    },
-    /// It began with other stores.
-    #[error("{}: {source}", path.display())]
-    Members {
-        /// Which directory.
-        path: PathBuf,
-        /// With which.
-        source: MembersError,
-    },
-    /// The log can't be used.
-    #[error("{}: {source}", path.display())]
-    Log {
-        /// In which directory.
-        path: PathBuf,
-        /// Why.
-        source: WalError,
-    },
-    /// The state machine's checkpoints can't be used.
-    #[error("{}: {source}", path.display())]
-    Checkpoint {
-        /// In which directory.
-        path: PathBuf,
-        /// Why.
-        source: OpenError,
-    },
-    /// The node does not start.
-    #[error("store {store}: {source}")]
-    Node {
-        /// Which.
-        store: StoreId,
-        /// Why.
-        source: NodeStartError,
-    },
-    /// The server does not start.
-    #[error("store {store}: {source}")]
-    Server {
-        /// Of which store.
-        store: StoreId,
-        /// Why.
-        source: io::Error,
-    },
-}
-
-impl StartError {
-    /// Whether something that was durable is missing or changed. Starting again does not help, and
-    /// no other program should be let at it.
-    #[must_use]
-    pub fn is_damage(&self) -> bool {
-        match self {
-            StartError::Directory { .. } | StartError::Server { .. } => false,
-            StartError::Identity { source, .. } => matches!(source, IdentityError::Damaged { .. }),
-            StartError::Members { source, .. } => matches!(source, MembersError::Damaged(_)),
-            StartError::Log { source, .. } => {
-                matches!(source, WalError::Corrupt { .. } | WalError::Gap { .. })
-            }
-            StartError::Checkpoint { source, .. } => !matches!(source, OpenError::Io { .. }),
-            StartError::Node { source, .. } => matches!(source, NodeStartError::Store(_)),
         }
     }
 }

@@ -6,7 +6,7 @@ use crossbeam_channel::Receiver;
 use raftstore::{Epoch, Refusal, Unknown};
 
 use crate::answer::{Answer, Error};
-use crate::command::{Request, Response};
+use crate::command::{Op, Request, Response};
 use crate::machine::RegionSnapshot;
 
 /// Somebody who waits for an answer.
@@ -80,6 +80,9 @@ impl<T: 'static> raftstore::Callback for Callback<T> {
     }
 }
 
+/// Most keys that a light query looks up.
+const LIGHT_KEYS_MAX: usize = 16;
+
 /// A read, with who waits for it. It runs once everything it must see has been applied.
 #[derive(Debug)]
 pub struct Query {
@@ -103,6 +106,18 @@ impl Query {
     #[must_use]
     pub fn new(epoch: Epoch, request: Request, callback: Callback) -> Query {
         Query { epoch, ask: Ask::Request(request, callback) }
+    }
+
+    /// Whether all it takes is to look a few keys up.
+    pub(crate) fn is_light(&self) -> bool {
+        let is_light =
+            |op: &Op| matches!(op, Op::Get { .. } | Op::Exists { .. } | Op::Length { .. });
+        match &self.ask {
+            Ask::Request(request, _) => {
+                request.ops.len() <= LIGHT_KEYS_MAX && request.ops.iter().all(is_light)
+            }
+            Ask::Snapshot(_) => false,
+        }
     }
 
     /// Asks for a consistent snapshot of the region, to be read at leisure (TinyKV's `Snap`).
@@ -140,6 +155,23 @@ mod tests {
         let (callback, receiver) = Callback::<Response>::pair();
         raftstore::Callback::unknown(callback, Unknown::Deadline);
         assert_eq!(receiver.try_recv(), Ok(Err(Unknown::Deadline.into())));
+    }
+
+    #[test]
+    fn a_query_is_light_if_it_looks_few_keys_up() {
+        let is_light = |ops: Vec<Op>| {
+            let callback = Callback::new(|_| {});
+            let query = Query::new(Epoch::default(), Request { ops, session: None }, callback);
+            let is_light = query.is_light();
+            raftstore::Callback::refuse(query, Refusal::Busy);
+            is_light
+        };
+        assert!(is_light(vec![Op::get("a"); LIGHT_KEYS_MAX]));
+        assert!(!is_light(vec![Op::get("a"); LIGHT_KEYS_MAX + 1]));
+        assert!(!is_light(vec![Op::get("a"), Op::count()]));
+        let query = Query::snapshot(Epoch::default(), Callback::new(drop));
+        assert!(!query.is_light());
+        raftstore::Callback::refuse(query, Refusal::Busy);
     }
 
     #[test]

@@ -399,6 +399,10 @@ impl Machine for KvMachine {
         Effects { region: Some(changed), ..Effects::default() }
     }
 
+    fn is_light(query: &Query) -> bool {
+        query.is_light()
+    }
+
     fn read(&mut self, region: RegionId, queries: Vec<Query>) {
         for query in queries {
             match self.groups.get(&region) {

@@ -173,6 +173,13 @@ pub trait Machine: Send + 'static {
         Effects { halt: Some(Halt { region, at: last, why }), ..Effects::default() }
     }
 
+    /// Whether to run `query` takes hardly longer than to apply an entry. Such reads may be run by
+    /// the store's loop, which saves handing them to another thread; any other would hold it up.
+    fn is_light(query: &Self::Query) -> bool {
+        let _ = query;
+        false
+    }
+
     /// Runs reads: everything they must see has been applied.
     fn read(&mut self, region: RegionId, queries: Vec<Self::Query>);
 

@@ -196,6 +196,11 @@ impl Machine for Toy {
         effects
     }
 
+    /// Those of even numbers, so that there are both kinds.
+    fn is_light(query: &Asker) -> bool {
+        query.id.is_multiple_of(2)
+    }
+
     fn read(&mut self, region: RegionId, queries: Vec<Asker>) {
         let count = self.commands(region).len();
         queries.into_iter().for_each(|q| q.answer(Outcome::Read(count)));

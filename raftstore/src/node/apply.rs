@@ -23,6 +23,10 @@ use crate::transport::queue::{Consumer, Queue, Woken};
 /// the loop meanwhile.
 const TIME_HERE_MAX: Duration = Duration::from_micros(100);
 
+/// Most reads that the loop runs itself in a round. Where there are many, two threads answer more
+/// than one.
+const READS_HERE_MAX: usize = 8;
+
 /// What the thread is told.
 pub(super) enum Work<M: Machine> {
     /// To be done in order.
@@ -71,17 +75,21 @@ impl Default for Pace {
     }
 }
 
-/// Whether the loop may carry these tasks out itself, if it may apply so many entries. Reads and
-/// snapshots take as long as they like.
+/// Whether the loop may carry these tasks out itself, if it may apply so many entries. Snapshots take
+/// as long as they like, and so do reads of which the machine does not say otherwise.
 fn are_light<M: Machine>(tasks: &[Task<M>], entries_max: usize) -> bool {
-    let mut entries = 0;
+    let (mut entries, mut reads) = (0, 0);
     tasks.iter().all(|task| match task {
         Task::Proposed { .. } => true,
         Task::Apply { apply, .. } => {
             entries += apply.entries().len();
             entries <= entries_max
         }
-        Task::Read { .. } | Task::Snapshot { .. } | Task::Install { .. } => false,
+        Task::Read { queries, .. } => {
+            reads += queries.len();
+            reads <= READS_HERE_MAX && queries.iter().all(M::is_light)
+        }
+        Task::Snapshot { .. } | Task::Install { .. } => false,
     })
 }
 

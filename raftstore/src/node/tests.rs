@@ -387,6 +387,17 @@ fn a_client_alone_is_answered_by_its_own_thread() {
     wait("a leader", || matches!(propose(b"x"), (Outcome::Applied(_), _)).then_some(()));
     // Now and then the loop is awake anyway, or left alone to see.
     wait("help", || matches!(propose(b"x"), (Outcome::Applied(_), true)).then_some(()));
+    let read = |id| {
+        node.read(R1, answers.asker(id));
+        assert!(matches!(answers.wait(id), Outcome::Read(_)));
+        answers.is_from_here(id)
+    };
+    let (mut light, mut heavy) = (1 << 32, (1 << 48) + 1);
+    wait("a light read", || {
+        (light, heavy) = (light + 2, heavy + 2);
+        assert!(!read(heavy), "it may take long, and the loop does not wait");
+        read(light).then_some(())
+    });
     assert!(node.shutdown().is_ok());
     assert_eq!(propose(b"x"), (Outcome::Refused(Refusal::ShuttingDown), true));
 }

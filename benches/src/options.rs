@@ -34,6 +34,8 @@ pub enum What {
     E2e(Options),
     /// What they cannot be faster than: syncs and hand-overs, without a store.
     Floor(Options),
+    /// The same, while one of them catches up by a snapshot.
+    Catchup(Options),
 }
 
 /// How to measure it.
@@ -81,6 +83,15 @@ pub struct Options {
     /// `memory`: only this cell, in this process.
     #[arg(long)]
     pub only: Option<String>,
+    /// `catchup`: keys that are written.
+    #[arg(long, default_value_t = 300_000)]
+    pub keys: u64,
+    /// `catchup`: entries that a store lacks when it comes back.
+    #[arg(long, default_value_t = 200_000)]
+    pub behind: u64,
+    /// `catchup`: MiB of snapshots a second.
+    #[arg(long, default_value_t = 100)]
+    pub limit_mib: u64,
     /// `recovery`: size of the log.
     #[arg(long, default_value_t = 1024)]
     pub mib: u64,

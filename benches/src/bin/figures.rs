@@ -41,6 +41,10 @@ fn main() -> ExitCode {
             benches::floor::run(&options);
             true
         }
+        What::Catchup(options) => {
+            benches::catchup::run(&options);
+            true
+        }
     };
     if measured { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

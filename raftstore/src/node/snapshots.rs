@@ -33,6 +33,16 @@ struct PaceState {
     is_stopped: bool,
 }
 
+impl PaceState {
+    /// When a piece that takes so long may leave, and none after it before it is through. Time in
+    /// which nothing was sent is lost: there is no burst to make up for it.
+    fn book(&mut self, now: Instant, takes: Duration) -> Instant {
+        let at = self.next.max(now);
+        self.next = at + takes;
+        at
+    }
+}
+
 impl Pace {
     pub(super) fn new(bytes_per_second: u64) -> Pace {
         let state = Mutex::new(PaceState { next: Instant::now(), is_stopped: false });
@@ -42,8 +52,7 @@ impl Pace {
     /// Waits until a piece of so many bytes may leave. Whether it may: not once the node stops.
     fn wait(&self, bytes: usize) -> bool {
         let mut state = self.state.lock();
-        let at = state.next.max(Instant::now());
-        state.next = at + self.time_of(bytes as u64);
+        let at = state.book(Instant::now(), self.time_of(bytes as u64));
         while !state.is_stopped && Instant::now() < at {
             let _ = self.stopped.wait_until(&mut state, at);
         }
@@ -223,6 +232,39 @@ pub(super) fn end_receiving<M: Machine>(shared: &Shared<M>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// However the pieces come, of several streams and with pauses between: within any time there is
+    /// no more than the limit allows, but for the piece that had begun before.
+    #[test]
+    fn the_limit_is_kept_over_any_time() {
+        const LIMIT: u64 = 1 << 20;
+        const PIECE_MAX: u64 = 64 << 10;
+        let (pace, mut rng) = (Pace::new(LIMIT), fastrand::Rng::with_seed(7));
+        let mut state = pace.state.lock();
+        let start = state.next;
+        let (mut now, mut left) = (start, Vec::new());
+        for _ in 0..2000 {
+            // Up to three streams that wait, or nobody for a while.
+            now += Duration::from_micros(if rng.u8(..20) == 0 { 900_000 } else { 100 });
+            for _ in 0..rng.u8(1..=3) {
+                let bytes = rng.u64(1..=PIECE_MAX);
+                let at = state.book(now, pace.time_of(bytes));
+                assert!(at >= now, "nothing leaves before it is there");
+                left.push((at, bytes));
+            }
+            now = now.max(left.last().map_or(now, |&(at, _)| at));
+        }
+        for (from, &(began, _)) in left.iter().enumerate() {
+            let mut sent = 0;
+            for &(at, bytes) in &left[from..(from + 100).min(left.len())] {
+                sent += bytes;
+                let allowed = LIMIT as f64 * (at - began).as_secs_f64() + PIECE_MAX as f64 + 1.0;
+                assert!(sent as f64 <= allowed, "{sent} in {:?}", at - began);
+            }
+        }
+        let (last, total) = (left[left.len() - 1].0, left.iter().map(|piece| piece.1).sum::<u64>());
+        assert!(total as f64 >= LIMIT as f64 * (last - start).as_secs_f64() / 8.0, "it gets on");
+    }
 
     #[test]
     fn the_pace_is_shared_and_ends_with_the_node() {

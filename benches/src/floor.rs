@@ -75,12 +75,16 @@ impl Writer {
 /// One sync after the other, by one thread.
 fn one(dir: &Path, time: Duration) -> Vec<Figure> {
     let (mut log, begin, mut latencies) = (Log::create(dir), Instant::now(), Latencies::default());
-    while begin.elapsed() < time {
+    // Once at least: a sync may take longer than there is time.
+    loop {
         let start = Instant::now();
         if !log.write() {
             break;
         }
         latencies.push(start.elapsed());
+        if begin.elapsed() >= time {
+            break;
+        }
     }
     latencies.figures()
 }
@@ -97,10 +101,13 @@ fn second_of_three(dir: &Path, time: Duration) -> Vec<Figure> {
     for number in 0..SYNCS_MAX as u64 {
         let start = Instant::now();
         let told = writers.iter().all(|writer| writer.numbers.send(number).is_ok());
-        if !told || !two_reach(number, &reports) || begin.elapsed() > time {
+        if !told || !two_reach(number, &reports) {
             break;
         }
         latencies.push(start.elapsed());
+        if begin.elapsed() >= time {
+            break;
+        }
     }
     for Writer { numbers, thread } in writers {
         drop(numbers);
@@ -120,12 +127,15 @@ fn hand_over(time: Duration) -> Vec<Figure> {
     let ((there, asked), (back, answered)) = (bounded::<()>(1), bounded::<()>(1));
     let other = thread::spawn(move || while asked.recv().is_ok() && back.send(()).is_ok() {});
     let (begin, mut latencies) = (Instant::now(), Latencies::default());
-    while begin.elapsed() < time {
+    loop {
         let start = Instant::now();
         if there.send(()).is_err() || answered.recv().is_err() {
             break;
         }
         latencies.push(start.elapsed() / 2);
+        if begin.elapsed() >= time {
+            break;
+        }
     }
     drop(there);
     other.join().expect("no panic");

@@ -19,11 +19,11 @@
 mod keeper;
 mod recover;
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use raftstore::disk::{Disk, File, is_full};
+use raftstore::disk::{Disk, SteadyFile, is_full};
 
 use crate::blocks::{BlockReader, BlockWriter, ReadError, Seed};
 use crate::command::Cf;
@@ -75,28 +75,28 @@ pub(crate) fn write(
 ) -> Result<(), WriteError> {
     let temporary = format!("{}.tmp", name(seq));
     let file = disk.create(&temporary).map_err(failed("cannot make a checkpoint"))?;
-    let offset = Cell::new(0);
+    let file = RefCell::new(SteadyFile::new(file));
     let mut out = BlockWriter::new(seed(seq), |bytes: &[u8]| {
         if stop.load(Ordering::Relaxed) {
             return Err(WriteError::Stopped);
         }
-        file.write_at(offset.get(), bytes).map_err(failed("cannot write a checkpoint"))?;
-        offset.set(offset.get() + bytes.len() as u64);
-        Ok(())
+        let mut file = file.borrow_mut();
+        file.append(bytes).map_err(failed("cannot write a checkpoint"))?;
+        if file.is_due() { sync(&mut file) } else { Ok(()) }
     })?;
     out.regions(&state.regions())?;
     for cf in Cf::ALL {
         out.pairs(cf, state.range(cf, b"", b""))?;
     }
-    sync(&*file)?;
+    sync(&mut file.borrow_mut())?;
     out.trailer(seq)?;
-    sync(&*file)?;
+    sync(&mut file.borrow_mut())?;
     disk.rename(&temporary, &name(seq)).map_err(failed("cannot rename a checkpoint"))?;
     disk.sync_dir()
         .map_err(|source| WriteError::SyncFailed { what: "sync of the directory", source })
 }
 
-fn sync(file: &dyn File) -> Result<(), WriteError> {
+fn sync(file: &mut SteadyFile) -> Result<(), WriteError> {
     // Space is often found wanting only when the pages are written. The file is thrown away then,
     // so nothing rests on what this sync left undone.
     file.sync().map_err(|source| match is_full(&source) {

@@ -31,6 +31,7 @@
 //! | `append` | its log files, written through the page cache |
 //! | `direct` | its log files, written past it |
 //! | [`sim`] | the simulated disk |
+//! | [`steady`] | long files, written in steps |
 //! | [`identity`] | whose directory it is, and that only one process uses it |
 
 mod append;
@@ -38,6 +39,7 @@ pub mod dir;
 mod direct;
 pub mod identity;
 pub mod sim;
+pub mod steady;
 #[cfg(test)]
 mod tests;
 
@@ -51,6 +53,7 @@ use bytes::Bytes;
 pub use dir::{DirDisk, Route};
 pub use identity::{Claim, ClusterId, IDENTITY_FILE, Identity, IdentityError};
 pub use sim::SimDisk;
+pub use steady::SteadyFile;
 
 /// The size a disk writes at once: what a crash tears, it tears at multiples of this.
 pub const SECTOR_BYTES: usize = 512;

@@ -14,7 +14,7 @@ use raft::Body;
 
 use super::{FileName, UNFINISHED};
 use crate::codec::message::PeerMessage;
-use crate::disk::{Disk, File, is_full};
+use crate::disk::{Disk, SteadyFile, is_full};
 use crate::machine::Machine;
 
 /// Why a snapshot was not received.
@@ -83,8 +83,7 @@ pub struct Incoming {
     disk: Arc<dyn Disk>,
     message: PeerMessage,
     name: FileName,
-    file: Box<dyn File>,
-    bytes: u64,
+    file: SteadyFile,
     crc: crc32fast::Hasher,
     /// The temporary file is still there.
     is_unfinished: bool,
@@ -113,21 +112,30 @@ impl Incoming {
         let (region, last) = (message.region, snapshot.meta.last);
         let name = FileName { region, last, unique: disk.random() };
         let file = disk.create(&format!("{name}{UNFINISHED}"));
-        let file = file.map_err(failed("cannot make a file for a snapshot"))?;
+        let file = SteadyFile::new(file.map_err(failed("cannot make a file for a snapshot"))?);
         let (disk, crc) = (Arc::clone(disk), crc32fast::Hasher::new());
-        Ok(Incoming { disk, message, name, file, bytes: 0, crc, is_unfinished: true })
+        Ok(Incoming { disk, message, name, file, crc, is_unfinished: true })
     }
 
-    /// The next piece.
+    /// The next piece. Now and then what has come is made durable, so that the end of it, for which
+    /// the log would have to wait, is short.
     ///
     /// # Errors
     /// If it cannot be written.
     pub fn piece(&mut self, bytes: &[u8]) -> Result<(), ReceiveError> {
-        let written = self.file.write_at(self.bytes, bytes);
+        let written = self.file.append(bytes);
         written.map_err(failed("cannot write a snapshot"))?;
-        self.bytes += bytes.len() as u64;
         self.crc.update(bytes);
-        Ok(())
+        if self.file.is_due() { self.sync() } else { Ok(()) }
+    }
+
+    fn sync(&mut self) -> Result<(), ReceiveError> {
+        // Space is often found wanting only when the pages are written. The file is thrown away
+        // then, so nothing rests on what this sync left undone.
+        self.file.sync().map_err(|source| match is_full(&source) {
+            true => ReceiveError::Failed { what: "sync of a snapshot", source },
+            false => ReceiveError::SyncFailed { what: "sync of a snapshot", source },
+        })
     }
 
     /// All pieces have come: together they must have `bytes` bytes and the checksum `crc`, and
@@ -136,8 +144,9 @@ impl Incoming {
     /// # Errors
     /// If they are not, or it cannot be made so.
     pub fn finish<M: Machine>(mut self, bytes: u64, crc: u32) -> Result<Received, ReceiveError> {
-        if (self.bytes, self.crc.clone().finalize()) != (bytes, crc) {
-            let why = format!("{} bytes of {bytes} have come, or they are damaged", self.bytes);
+        let come = self.file.bytes();
+        if (come, self.crc.clone().finalize()) != (bytes, crc) {
+            let why = format!("{come} bytes of {bytes} have come, or they are damaged");
             return Err(ReceiveError::Refused(why));
         }
         let temporary = format!("{}{UNFINISHED}", self.name);
@@ -148,12 +157,7 @@ impl Incoming {
         M::verify(&*self.disk, &temporary, self.message.region, &snapshot.meta)
             .map_err(ReceiveError::Refused)?;
         snapshot.data = Bytes::from(file.clone());
-        // Space is often found wanting only when the pages are written. The file is thrown away
-        // then, so nothing rests on what this sync left undone.
-        self.file.sync().map_err(|source| match is_full(&source) {
-            true => ReceiveError::Failed { what: "sync of a snapshot", source },
-            false => ReceiveError::SyncFailed { what: "sync of a snapshot", source },
-        })?;
+        self.sync()?;
         let renamed = self.disk.rename(&temporary, &file);
         renamed.map_err(failed("cannot rename a snapshot"))?;
         self.is_unfinished = false;

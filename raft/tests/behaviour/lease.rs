@@ -144,3 +144,46 @@ fn who_starts_again_waits() {
         assert_eq!(node.ask(vote(3, 1, 2, (9, 9))), [grant(1, 3, 2, true)]);
     }
 }
+
+/// I3: an election that the leader has asked for is stopped by nobody's promise, and may come after
+/// the leader has given up waiting for it.
+#[test]
+fn who_has_handed_over_has_no_lease_in_this_term() {
+    let mut net = group();
+    net.ignore(Kind::TimeoutNow);
+    net.transfer(1, 2);
+    net.run(30);
+    assert_eq!(net.leader(), Some(1), "nothing came of it");
+    net.put(1, "it takes proposals again");
+    assert!(!answers_alone(&mut net));
+    net.heal();
+    net.transfer(1, 2);
+    net.transfer(2, 1);
+    assert_eq!((net.leader(), net.term(1)), (Some(1), 3));
+    net.beat(1);
+    assert!(answers_alone(&mut net), "another term");
+}
+
+/// Check-quorum lets a leader that is cut off go on for up to two election timeouts, and the others
+/// elect somebody after one: whatever the phase of the two, it answers nothing by then.
+#[test]
+fn a_leader_that_is_cut_off_knows_before_another_is_elected() {
+    let mut overlaps = 0;
+    for phase in 0..20 {
+        let mut net = group();
+        net.run(phase);
+        assert_eq!(net.leader(), Some(1));
+        net.isolate(1);
+        for _ in 0..25 {
+            net.run(1);
+            let Some(newer) = net.leader().filter(|leader| *leader != 1) else { continue };
+            net.put(newer, "new");
+            if net.role(1) == RoleKind::Leader {
+                overlaps += 1;
+                assert!(!answers_alone(&mut net), "cut off after {phase} ticks");
+            }
+        }
+        assert_ne!(net.leader(), Some(1), "somebody was elected");
+    }
+    assert!(overlaps > 0, "two never led at a time");
+}

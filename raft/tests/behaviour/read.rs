@@ -70,6 +70,7 @@ fn a_lease_ends_with_a_transfer() {
         c.read_mode = ReadMode::Lease;
     });
     net.campaign(1);
+    net.beat(1);
     // 2 wins, and the former leader does not hear of it.
     net.hook(|m| m.to != id(1) && (m.from != id(1) || Kind::of(&m.body) == Kind::TimeoutNow));
     net.transfer(1, 2);

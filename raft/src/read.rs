@@ -34,8 +34,6 @@ use crate::types::{Index, NodeId};
 pub(crate) struct Reads {
     /// Numbers given so far, to reads and to heartbeats that extend a lease.
     count: u64,
-    /// A heartbeat is to carry the latest number at the next `ready()`.
-    wants_heartbeat: bool,
     /// Those not answered: nothing while nobody reads, as on most of many leaders.
     open: Option<Box<Open>>,
 }
@@ -65,10 +63,6 @@ impl Reads {
     pub(crate) fn number_heartbeat(&mut self) -> u64 {
         self.count += 1;
         self.count
-    }
-
-    pub(crate) fn take_wants_heartbeat(&mut self) -> bool {
-        std::mem::take(&mut self.wants_heartbeat)
     }
 
     /// How many reads have not been answered.
@@ -118,7 +112,7 @@ fn number(server: &mut Server, leader: &mut Leader, asker: NodeId, context: Byte
     if server.config.eager_appends {
         replication::broadcast_heartbeat(server, leader);
     } else {
-        leader.reads.wants_heartbeat = true;
+        leader.wants_heartbeat = true;
         leader.wants_flush = true;
     }
 }

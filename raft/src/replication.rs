@@ -184,7 +184,7 @@ pub(crate) fn flush(server: &mut Server, leader: &mut Leader) {
     if !std::mem::take(&mut leader.wants_flush) {
         return;
     }
-    if leader.reads.take_wants_heartbeat() {
+    if std::mem::take(&mut leader.wants_heartbeat) {
         broadcast_heartbeat(server, leader);
     }
     let all = std::mem::take(&mut leader.wants_broadcast);

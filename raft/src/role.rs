@@ -65,6 +65,8 @@ pub(crate) struct Leader {
     pub(crate) wants_flush: bool,
     /// That append is for everybody.
     pub(crate) wants_broadcast: bool,
+    /// The heartbeat is to carry the number of the latest read.
+    pub(crate) wants_heartbeat: bool,
 }
 
 /// What a handler decides about the role.
@@ -184,6 +186,7 @@ impl Leader {
             lease: (server.config.read_mode == ReadMode::Lease).then(Box::default),
             wants_flush: false,
             wants_broadcast: false,
+            wants_heartbeat: false,
         }
     }
 }

@@ -88,7 +88,8 @@ const LOOK_PAUSE: u32 = 100;
 /// Looks of the loop's thread before it sleeps. In between it gives up its core to whoever waits
 /// for one, who may well be about to bring something: that takes less than a microsecond, to sleep
 /// and be woken several, on both sides. But if it is a program that only computes, the core is gone
-/// for milliseconds, while a thread that was woken would get it back at once.
+/// for milliseconds, while a thread that was woken would get it back at once. Only without a disk:
+/// what waits for a sync comes much later than any look.
 #[derive(Default)]
 struct Looks {
     paused_until: Option<Instant>,
@@ -219,7 +220,9 @@ impl<M: Machine> Shared<M> {
         let mut next_tick = Instant::now();
         let mut looks = Looks::default();
         loop {
-            looks.look(|| self.inbox.is_idle());
+            if !self.turn.gathers.load(Ordering::Acquire) {
+                looks.look(|| self.inbox.is_idle());
+            }
             if self.inbox.wait(Some(next_tick)) == Woken::Closed {
                 break;
             }

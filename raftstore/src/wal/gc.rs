@@ -27,9 +27,9 @@ impl Wal {
     /// Drops the oldest segment if that is worthwhile; whether it did, and so may be worth calling
     /// again. Cheap when there is nothing to do. Meant to be called after a sync.
     ///
-    /// A segment goes when nothing in it is live, or when the full segments have more than twice as
-    /// many bytes as all that is live; then what is live in it is carried on. Called until it says
-    /// `false`, it keeps the files within twice the live bytes, two segments (the one written, and
+    /// A segment goes when nothing in it is live, or when the full segments, if there are several,
+    /// have more than twice as many bytes as all that is live; then what is live in it is carried
+    /// on. Called until it says `false`, it keeps the files within twice the live bytes, two segments (the one written, and
     /// one that does not pack well), those kept to be used again
     /// (`spares_max` of [`WalOptions`](super::WalOptions)), and the reserve.
     ///
@@ -58,7 +58,10 @@ impl Wal {
         let full: u64 = index.segments.range(..active).map(|(_, full)| full.file_bytes).sum();
         // Enough to move everything, which takes half of that at most.
         self.credit = self.credit.min(full);
-        let excess = full > 2 * index.live_bytes() && segment.live_bytes <= self.credit;
+        // One full segment is within the bound whatever is live in it, and what that is will mostly
+        // die before the next one is full: a busy group has just written it.
+        let several = index.segments.range(..active).nth(1).is_some();
+        let excess = several && full > 2 * index.live_bytes() && segment.live_bytes <= self.credit;
         (segment.live_bytes == 0 || excess).then_some(oldest)
     }
 

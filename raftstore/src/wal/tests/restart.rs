@@ -264,6 +264,26 @@ fn w13_an_idle_group_neither_loses_its_log_nor_pins_it() {
     model.check(&wal, &recovered);
 }
 
+/// What a busy group will soon compact away is not carried: of a segment just filled most is live for
+/// a while, and then nothing is.
+#[test]
+fn a_busy_group_is_not_carried() {
+    let (_disk, mut wal) = new(1);
+    for first in 1..200 {
+        let mut step = one(1, 1, first, 1, 400);
+        // Far less than a segment is kept.
+        step.compact = (first % 4 == 0 && first > 4).then(|| LogId::new(1, first - 4));
+        put(&mut wal, step);
+        wal.sync().expect("syncs");
+        while wal.collect().expect("collects") {}
+        let stats = wal.stats();
+        assert!(stats.file_bytes <= 2 * stats.live_bytes + 4 * SEGMENT_BYTES, "{stats:?}");
+    }
+    let stats = wal.stats();
+    assert!(stats.segments_dropped > 10, "{stats:?}");
+    assert_eq!(stats.carried_bytes, 0, "{stats:?}");
+}
+
 /// Every segment has a salt of its own, also when it takes another's place and number (museum W7).
 #[test]
 fn w7_no_two_segments_have_one_salt() {

@@ -184,11 +184,11 @@ impl Disk for DirDisk {
         Ok(Box::new(fs::OpenOptions::new().read(true).write(true).open(self.at(name))?))
     }
 
-    fn create_log(&self, name: &str, len: u64) -> io::Result<()> {
+    fn create_log(&self, name: &str, len: u64, pause: &dyn Fn(u64)) -> io::Result<()> {
         let mut file = self.create_new(name)?;
         let filled = mapping::allocate(&file, len).and_then(|()| match self.route {
-            Route::Direct => direct::fill(&self.at(name), len),
-            Route::Written | Route::Mapped => fill(&mut file, len),
+            Route::Direct => direct::fill(&self.at(name), len, pause),
+            Route::Written | Route::Mapped => fill(&mut file, len, pause),
         });
         if filled.is_err() {
             // Half a file would keep the space that somebody may need to recover.
@@ -257,7 +257,7 @@ impl Disk for DirDisk {
 }
 
 /// Writes zeros over all of a new file and makes them durable.
-fn fill(file: &mut fs::File, len: u64) -> io::Result<()> {
+fn fill(file: &mut fs::File, len: u64, pause: &dyn Fn(u64)) -> io::Result<()> {
     let mut at = 0;
     while at < len {
         let part = (len - at).min(ZEROS.len() as u64);
@@ -265,6 +265,7 @@ fn fill(file: &mut fs::File, len: u64) -> io::Result<()> {
         at += part;
         if at.is_multiple_of(FILLED_BYTES) {
             file.sync_data()?;
+            pause(at);
         }
     }
     file.sync_all()

@@ -38,8 +38,9 @@ use crate::wal::mapping::Map;
 /// What is gathered before it is written without being asked to be.
 const GATHERED_BYTES_MAX: usize = 4 << 20;
 
-/// What is written at a time of a new file.
-const FILLED_BYTES: usize = 256 << 10;
+/// What is written at a time of a new file: a sync that comes meanwhile waits hardly longer than for
+/// a block.
+const FILLED_BYTES: usize = 64 << 10;
 
 /// Opens a file for writes that are durable when they return.
 pub(super) fn open(path: &Path) -> io::Result<fs::File> {
@@ -47,9 +48,9 @@ pub(super) fn open(path: &Path) -> io::Result<fs::File> {
     fs::OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)
 }
 
-/// Writes zeros over all of a new file and makes them durable. Large writes, since no page of them
-/// stays in the cache; one at a time, so that others get their turn at the disk.
-pub(super) fn fill(path: &Path, len: u64) -> io::Result<()> {
+/// Writes zeros over all of a new file and makes them durable; no page of them stays in the cache.
+/// One piece at a time, so that others get their turn at the disk.
+pub(super) fn fill(path: &Path, len: u64, pause: &dyn Fn(u64)) -> io::Result<()> {
     let zeros = aligned([&[0; FILLED_BYTES][..]], FILLED_BYTES, 4096);
     let file = fs::OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(path)?;
     let mut at = 0;
@@ -57,6 +58,7 @@ pub(super) fn fill(path: &Path, len: u64) -> io::Result<()> {
         let part = (len - at).min(zeros.len() as u64);
         file.write_all_at(&zeros[..part as usize], at)?;
         at += part;
+        pause(at);
     }
     file.sync_all()
 }

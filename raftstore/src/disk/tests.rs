@@ -53,7 +53,7 @@ fn files_and_names_on_every_disk() {
 #[test]
 fn log_files_on_every_disk() {
     for (_, disk) in disks() {
-        disk.create_log("log", 16_384).expect("creates");
+        disk.create_log("log", 16_384, &|_| ()).expect("creates");
         let mut log = disk.append_log("log").expect("opens");
         let view = log.view();
         assert_eq!((log.len(), view.len()), (16_384, 0));
@@ -86,7 +86,7 @@ fn log_files_on_every_disk() {
 #[test]
 fn writes_past_the_cache_land_in_any_order() {
     for (_, disk) in disks().into_iter().filter(|(_, disk)| disk.flushes_max() > 1) {
-        disk.create_log("log", 64 << 10).expect("creates");
+        disk.create_log("log", 64 << 10, &|_| ()).expect("creates");
         let mut log = disk.append_log("log").expect("opens");
         let view = log.view();
         let content: Vec<u8> = (0..64u32 << 10).map(|at| (at / 512) as u8).collect();
@@ -123,7 +123,7 @@ fn writes_past_the_cache_land_in_any_order() {
 #[test]
 fn what_is_not_a_whole_block_is_refused() {
     for (_, disk) in disks().into_iter().filter(|(_, disk)| disk.block_bytes() > 1) {
-        disk.create_log("log", 8192).expect("creates");
+        disk.create_log("log", 8192, &|_| ()).expect("creates");
         let mut log = disk.append_log("log").expect("opens");
         let error = log.append(&[1; 100]).expect_err("refused");
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
@@ -137,10 +137,10 @@ fn w16_a_log_file_without_room_is_not_made() {
     let drive = SimDisk::new(1);
     let disk = drive.mount();
     drive.set_capacity(Some(10_000));
-    let error = disk.create_log("log", 12_288).expect_err("no room");
+    let error = disk.create_log("log", 12_288, &|_| ()).expect_err("no room");
     assert!(is_full(&error));
     assert_eq!((drive.used(), disk.list().expect("lists").len()), (0, 0));
-    disk.create_log("log", 8_192).expect("there is room");
+    disk.create_log("log", 8_192, &|_| ()).expect("there is room");
     let small = disk.create("small").expect("creates");
     assert!(is_full(&small.write_at(0, &[1; 2_000]).expect_err("no room")));
     assert_eq!(drive.used(), 8_192);
@@ -335,7 +335,7 @@ fn sectors_at_rest_go_back_or_go() {
         let drive = SimDisk::new(1);
         drive.set_direct(is_direct);
         let disk = drive.mount();
-        disk.create_log("f", 1536).expect("creates");
+        disk.create_log("f", 1536, &|_| ()).expect("creates");
         disk.sync_dir().expect("syncs");
         let mut log = disk.append_log("f").expect("opens");
         log.append(&[1; 1024]).expect("appends");
@@ -407,7 +407,7 @@ fn one_seed_is_one_disk() {
         let drive = SimDisk::new(seed);
         let disk = drive.mount();
         for name in ["a", "b", "c"] {
-            disk.create_log(name, 4096).expect("creates");
+            disk.create_log(name, 4096, &|_| ()).expect("creates");
             let mut log = disk.append_log(name).expect("opens");
             log.append(&[7; 3000]).expect("appends");
             disk.sync_dir().expect("syncs");

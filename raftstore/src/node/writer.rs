@@ -224,7 +224,7 @@ pub(super) fn prepare(preparer: &Preparer, nudges: &Queue<()>) {
     let (mut queued, mut complained) = (Vec::new(), false);
     while nudges.take(&mut queued, None) == Woken::Items {
         queued.clear();
-        match preparer.prepare() {
+        match preparer.prepare_in_step(&|deadline| nudges.sleep(deadline)) {
             Ok(_) => complained = false,
             // Harmless until the current segment is full; then appending says the same.
             Err(error) if !complained => {

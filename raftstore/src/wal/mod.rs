@@ -135,6 +135,7 @@ mod gc;
 mod index;
 mod inspect;
 pub(crate) mod mapping;
+mod pace;
 mod reader;
 mod recovery;
 mod segment;

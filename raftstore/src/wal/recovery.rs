@@ -90,6 +90,7 @@ impl Wal {
         drop(ahead);
         recovered.torn = plan.torn.clone();
         recovered.groups = index.logs()?;
+        preparer.demand().note(0, active.room());
         let appended = plan.header.watermark;
         let flights = Flights::new(appended, disk.flushes_max());
         let torn_bytes = plan.torn.map_or(0, |torn| torn.bytes);

@@ -19,6 +19,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
@@ -26,6 +27,7 @@ use crate::disk::{Disk, is_full};
 
 use super::WalOptions;
 use super::error::WalError;
+use super::pace::{Demand, Pace};
 
 pub(crate) const PREPARE: &str = "wal-prepare.tmp";
 pub(crate) const SPARE: &str = "wal-spare.log";
@@ -82,6 +84,7 @@ pub struct Preparer {
     making: Arc<Mutex<()>>,
     /// Never held for longer than it takes to look.
     ready: Arc<Mutex<Ready>>,
+    demand: Arc<Demand>,
 }
 
 impl fmt::Debug for Preparer {
@@ -117,22 +120,43 @@ impl Preparer {
             spares_max: options.spares_max(),
             making: Arc::default(),
             ready: Arc::new(Mutex::new(ready)),
+            demand: Arc::default(),
         }
     }
 
+    /// What the log needs, for its writer to tell.
+    pub(super) fn demand(&self) -> &Demand {
+        &self.demand
+    }
+
     /// Makes sure that the next segment and the reserve are ready; whether there was anything to
-    /// do. Meant for a background thread; a log that needs a segment while one is being made waits
-    /// for it.
+    /// do. It is made as fast as the disk allows.
     ///
     /// # Errors
     /// [`WalError::Full`] if there is no room, which is harmless until the current segment is
     /// full; or [`WalError::Io`].
     pub fn prepare(&self) -> Result<bool, WalError> {
+        self.prepare_with(&|_| ())
+    }
+
+    /// As [`Preparer::prepare`], in step with the log, so that its syncs don't wait for zeros. Meant
+    /// for a background thread, which sleeps by `sleep`: until so late, or the end of everything,
+    /// and whether that has come. From then on, and if a log waits for the segment, it is made as
+    /// fast as the disk allows.
+    ///
+    /// # Errors
+    /// As [`Preparer::prepare`].
+    pub fn prepare_in_step(&self, sleep: &dyn Fn(Instant) -> bool) -> Result<bool, WalError> {
+        let pace = Pace::new(&self.demand, self.segment_bytes);
+        self.prepare_with(&|written| pace.keep(written, sleep))
+    }
+
+    fn prepare_with(&self, pause: &dyn Fn(u64)) -> Result<bool, WalError> {
         let _making = self.making.lock();
         let mut did = false;
         if self.ready.lock().reserve.is_none() {
             let bytes = self.segment_bytes.min(RESERVE_BYTES_MAX);
-            self.make(RESERVE, bytes)?;
+            self.make(RESERVE, bytes, &|_| ())?;
             self.ready.lock().reserve = Some(bytes);
             did = true;
         }
@@ -144,7 +168,7 @@ impl Preparer {
             ready.is_making = true;
         }
         let bytes = self.segment_bytes;
-        let made = self.make(SPARE, bytes);
+        let made = self.make(SPARE, bytes, pause);
         let mut ready = self.ready.lock();
         ready.is_making = false;
         made?;
@@ -165,7 +189,7 @@ impl Preparer {
         if let Some(spare) = recycled {
             return with(spare);
         }
-        let _making = self.making.lock();
+        let _making = self.demand.wait(|| self.making.lock());
         with(self.spare(bytes, self.segment_bytes)?)
     }
 
@@ -199,7 +223,7 @@ impl Preparer {
             ready.spares.retain(|spare| spare.name != SPARE);
         }
         let bytes = bytes.max(usual).next_multiple_of(4096);
-        self.make(SPARE, bytes)?;
+        self.make(SPARE, bytes, &|_| ())?;
         Ok(Spare { name: SPARE, bytes, used: false })
     }
 
@@ -225,8 +249,8 @@ impl Preparer {
         spares + ready.reserve.unwrap_or_default()
     }
 
-    fn make(&self, name: &str, bytes: u64) -> Result<(), WalError> {
-        self.disk.create_log(PREPARE, bytes).map_err(|error| {
+    fn make(&self, name: &str, bytes: u64, pause: &dyn Fn(u64)) -> Result<(), WalError> {
+        self.disk.create_log(PREPARE, bytes, pause).map_err(|error| {
             if is_full(&error) {
                 WalError::Full { bytes }
             } else {

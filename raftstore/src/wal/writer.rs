@@ -233,9 +233,12 @@ impl Wal {
     /// Whether so much of the segment is used that it is time to prepare the next one: an eighth, so
     /// that a log that grows as fast as the disk takes it does not wait for the zeros. If only one
     /// is kept ahead, half: by then an old segment may have died, whose file can be used again, and
-    /// for which there would be no place.
+    /// for which there would be no place. A shorter one, made for the start, is soon full.
     #[must_use]
     pub fn wants_segment(&self) -> bool {
+        if self.active.file.len() < self.options.segment_bytes() {
+            return true;
+        }
         let share = if self.options.spares_max() == 1 { 2 } else { 8 };
         self.active.at >= self.active.file.len() / share
     }
@@ -323,6 +326,7 @@ impl Wal {
         self.guard("append", appended)?;
         self.appended = numbers.0;
         self.stats.bytes += self.scratch.record.len() as u64;
+        self.preparer.demand().note(self.active.at - offset, self.active.room());
         let segment = self.active.header.segment;
         self.scratch.changes.place(segment, offset);
         self.index.write().apply(&self.scratch.changes, segment);
@@ -412,7 +416,7 @@ impl Active {
         Ok(())
     }
 
-    fn room(&self) -> u64 {
+    pub(super) fn room(&self) -> u64 {
         self.file.len() - self.at
     }
 

@@ -246,10 +246,10 @@ impl Disk for Seam {
         self.disk.open(name)
     }
 
-    fn create_log(&self, name: &str, len: u64) -> io::Result<()> {
+    fn create_log(&self, name: &str, len: u64, pause: &dyn Fn(u64)) -> io::Result<()> {
         self.whole(Call::Fallocate)?;
         self.forget(name)?;
-        self.disk.create_log(name, len)?;
+        self.disk.create_log(name, len, pause)?;
         self.add(name, true).map(drop)
     }
 

@@ -58,7 +58,7 @@ impl Disk for Mounted {
         Ok(Box::new(self.handle(inode)))
     }
 
-    fn create_log(&self, name: &str, len: u64) -> io::Result<()> {
+    fn create_log(&self, name: &str, len: u64, _: &dyn Fn(u64)) -> io::Result<()> {
         let mut state = self.disk.state.lock();
         state.begin_whole(self.epoch, Operation::Create, name)?;
         let inode = state.create(name, len)?;

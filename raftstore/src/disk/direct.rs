@@ -38,9 +38,9 @@ use crate::wal::mapping::Map;
 /// What is gathered before it is written without being asked to be.
 const GATHERED_BYTES_MAX: usize = 4 << 20;
 
-/// What is written at a time of a new file: a sync that comes meanwhile waits hardly longer than for
-/// a block.
-const FILLED_BYTES: usize = 64 << 10;
+/// What is written at a time of a new file: a sync that comes meanwhile waits two or three times as
+/// long.
+const FILLED_BYTES: usize = 256 << 10;
 
 /// Opens a file for writes that are durable when they return.
 pub(super) fn open(path: &Path) -> io::Result<fs::File> {

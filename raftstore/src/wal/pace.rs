@@ -11,15 +11,13 @@
 //!                          done when 4/5 of that room is used, or the log waits
 //! ```
 //!
-//! A log that does not grow at all gets its segment too, in seconds.
+//! A log that stands still for a moment leaves the disk to the zeros: before the first client comes
+//! they are mostly done.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Bytes a second of zeros if the log stands still.
-const IDLE_BYTES_PER_SECOND: u64 = 4 << 20;
-
-/// How long a pause is at most, until it is looked again.
+/// How long a pause is, until it is looked again; a log that did not grow meanwhile stands still.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// What the log needs, told by its writer to whoever makes its next segment.
@@ -36,9 +34,12 @@ pub(super) struct Demand {
 impl Demand {
     /// Notes that `bytes` were used, and how many are left. By the log's writer alone.
     pub(super) fn note(&self, bytes: u64, room: u64) {
-        let used = self.used.load(Ordering::Relaxed);
-        self.used.store(used + bytes, Ordering::Relaxed);
+        self.used.store(self.used() + bytes, Ordering::Relaxed);
         self.room.store(room, Ordering::Relaxed);
+    }
+
+    fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
     }
 
     /// Runs what needs a segment that another thread may be making, which hurries meanwhile.
@@ -58,34 +59,32 @@ pub(super) struct Pace<'a> {
     room: u64,
     used: u64,
     bytes: u64,
-    began: Instant,
 }
 
 impl<'a> Pace<'a> {
     /// Begins to make a segment of `bytes`.
     pub(super) fn new(demand: &'a Demand, bytes: u64) -> Pace<'a> {
         let room = demand.room.load(Ordering::Relaxed);
-        let used = demand.used.load(Ordering::Relaxed);
-        Pace { demand, room, used, bytes, began: Instant::now() }
+        Pace { demand, room, used: demand.used(), bytes }
     }
 
-    /// Sleeps until more than `written` bytes are wanted, or it is the end.
+    /// Sleeps until more than `written` bytes are wanted, or the log stands still, or it is the end.
     pub(super) fn keep(&self, written: u64, sleep: &dyn Fn(Instant) -> bool) {
-        while written < self.bytes
-            && !self.is_due(written, self.began.elapsed())
-            && !sleep(Instant::now() + PAUSE)
-        {}
+        while written < self.bytes && !self.is_due(written) {
+            let before = self.demand.used();
+            if sleep(Instant::now() + PAUSE) || self.demand.used() == before {
+                return;
+            }
+        }
     }
 
-    /// Whether more than `written` bytes are wanted by now.
-    fn is_due(&self, written: u64, elapsed: Duration) -> bool {
-        let appended = self.demand.used.load(Ordering::Relaxed) - self.used;
+    /// Whether a log that grows wants more than `written` bytes by now.
+    fn is_due(&self, written: u64) -> bool {
+        let appended = self.demand.used() - self.used;
         // u128: bytes times bytes.
         let wanted = u128::from(self.bytes) * u128::from(appended) * 5 / 4;
-        let in_step = wanted / u128::from(self.room.max(1));
-        let at_least = u128::from(IDLE_BYTES_PER_SECOND) * elapsed.as_micros() / 1_000_000;
         let is_urgent = self.demand.waiting.load(Ordering::Relaxed) > 0;
-        is_urgent || in_step.max(at_least) > u128::from(written)
+        is_urgent || wanted / u128::from(self.room.max(1)) > u128::from(written)
     }
 }
 
@@ -96,49 +95,63 @@ mod tests {
     use super::*;
 
     const MIB: u64 = 1 << 20;
-    const NO_TIME: Duration = Duration::ZERO;
 
     #[test]
     fn the_zeros_are_written_before_the_room_is_used() {
         let demand = Demand::default();
         demand.note(10 * MIB, 40 * MIB);
         let pace = Pace::new(&demand, 64 * MIB);
-        assert!(!pace.is_due(0, NO_TIME));
+        assert!(!pace.is_due(0));
         demand.note(16 * MIB, 24 * MIB);
         // Two fifths of the room are used: half of the zeros are wanted.
-        assert!(pace.is_due(32 * MIB - 1, NO_TIME));
-        assert!(!pace.is_due(32 * MIB, NO_TIME));
+        assert!(pace.is_due(32 * MIB - 1));
+        assert!(!pace.is_due(32 * MIB));
         demand.note(16 * MIB, 8 * MIB);
-        assert!(pace.is_due(64 * MIB - 1, NO_TIME));
+        assert!(pace.is_due(64 * MIB - 1));
         // The next segment is begun, and counts on.
         demand.note(16 * MIB, 56 * MIB);
-        assert!(pace.is_due(64 * MIB - 1, NO_TIME));
+        assert!(pace.is_due(64 * MIB - 1));
     }
 
     #[test]
-    fn a_log_that_stands_still_gets_a_segment_in_seconds() {
+    fn they_pause_while_the_log_grows_and_go_on_when_it_stands_still() {
         let demand = Demand::default();
+        demand.note(0, 56 * MIB);
         let pace = Pace::new(&demand, 64 * MIB);
-        assert!(!pace.is_due(4 * MIB, Duration::from_secs(1)));
-        assert!(pace.is_due(64 * MIB - 1, Duration::from_secs(16)));
+        let slept = Cell::new(0);
+        pace.keep(MIB, &|_| {
+            slept.set(slept.get() + 1);
+            if slept.get() < 5 {
+                demand.note(4096, 56 * MIB - slept.get() * 4096);
+            }
+            false
+        });
+        assert_eq!(slept.get(), 5);
+        // It has grown enough.
+        demand.note(MIB, 55 * MIB);
+        pace.keep(MIB, &|_| panic!("nothing to wait for"));
+        // All of it is there.
+        pace.keep(64 * MIB, &|_| panic!("nothing to wait for"));
     }
 
     #[test]
     fn whoever_waits_gets_all_of_it_at_once() {
         let demand = Demand::default();
         let pace = Pace::new(&demand, 64 * MIB);
-        assert!(!pace.is_due(0, NO_TIME));
-        demand.wait(|| assert!(pace.is_due(64 * MIB - 1, NO_TIME)));
-        assert!(!pace.is_due(0, NO_TIME));
+        assert!(!pace.is_due(0));
+        demand.wait(|| assert!(pace.is_due(64 * MIB - 1)));
+        assert!(!pace.is_due(0));
     }
 
     #[test]
     fn it_sleeps_until_the_end_at_most() {
         let demand = Demand::default();
-        let pace = Pace::new(&demand, u64::MAX);
+        demand.note(0, 56 * MIB);
+        let pace = Pace::new(&demand, 64 * MIB);
         let slept = Cell::new(0);
-        pace.keep(u64::MAX - 1, &|_| {
+        pace.keep(MIB, &|_| {
             slept.set(slept.get() + 1);
+            demand.note(1, 56 * MIB);
             slept.get() == 5
         });
         assert_eq!(slept.get(), 5);

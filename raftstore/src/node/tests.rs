@@ -1,5 +1,7 @@
 //! Real threads, real time, real files; waiting is for answers, never for a while.
 
+mod pauses;
+
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;

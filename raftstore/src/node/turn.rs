@@ -165,6 +165,12 @@ impl<M: Machine> Turn<M> {
         self.raft_loop.lock().take()
     }
 
+    /// Keeps everybody from the loop's work, as a process that is stopped would, until dropped.
+    #[cfg(test)]
+    pub(super) fn hold(&self) -> impl Drop + '_ {
+        self.raft_loop.lock()
+    }
+
     /// One turn in the hands of a helper. `None` if somebody else has it, or nobody may help.
     fn help(&self) -> Option<Result<(), NodeError>> {
         let mut raft_loop = self.raft_loop.try_lock()?;

@@ -39,6 +39,7 @@
 
 mod start_error;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -49,7 +50,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use raftstore::disk::{Claim, ClusterId, DirDisk, Disk, Route};
+use raftstore::disk::{Acquaintances, Claim, ClusterId, DirDisk, Disk, Route};
 use raftstore::node::{NodeConfig, NodeError, NodeHandle, OpenLog, Proposal, Service};
 use raftstore::store::StoreConfig;
 use raftstore::transport::Transport;
@@ -94,6 +95,9 @@ pub struct StoreOptions {
     pub reads: Reads,
     /// How long a write may look for a leader.
     pub leader_timeout: Duration,
+    /// Stores that are taken back although they have lost their data: what only they and others that
+    /// are gone had acknowledged may be lost.
+    pub readmitted: BTreeSet<StoreId>,
     /// Opens its directory. Anything but [`open_directory`] is for measuring or testing.
     pub open_disk: fn(&Path) -> io::Result<Arc<dyn Disk>>,
 }
@@ -133,6 +137,7 @@ impl StoreOptions {
             server: Options::default(),
             reads: Reads::default(),
             leader_timeout: LEADER_TIMEOUT,
+            readmitted: BTreeSet::new(),
             open_disk: open_directory,
         }
     }
@@ -279,14 +284,17 @@ struct Opened {
 /// Opens what is on disk, and starts the node with it.
 fn open(options: StoreOptions, transport: Arc<dyn Transport>) -> Result<Opened, StartError> {
     let (open_disk, reads) = (options.open_disk, options.reads);
-    let StoreOptions { store, cluster, members, data: path, mut node, wal, checkpoints, .. } =
-        options;
+    let StoreOptions { store, cluster, members, data: path, mut node, .. } = options;
+    let StoreOptions { wal, checkpoints, readmitted, .. } = options;
     let disk =
         open_disk(&path).map_err(|source| StartError::Directory { path: path.clone(), source })?;
     let claim = Claim::new(disk.as_ref(), store, cluster)
         .map_err(|source| StartError::Identity { path: path.clone(), source })?;
     members::agree(disk.as_ref(), &members)
         .map_err(|source| StartError::Members { path: path.clone(), source })?;
+    let met = Acquaintances::open(Arc::clone(&disk), *claim.identity(), readmitted)
+        .and_then(|known| transport.introduce(Arc::new(known)));
+    met.map_err(|source| StartError::Acquaintances { path: path.clone(), source })?;
     let began = Instant::now();
     let (log, recovered) = Wal::open(Arc::clone(&disk), claim.identity(), wal)
         .map_err(|source| StartError::Log { path: path.clone(), source })?;

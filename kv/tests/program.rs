@@ -296,6 +296,31 @@ fn a_directory_that_is_in_use_or_somebody_elses_is_refused_by_name() {
     assert!(text.contains("belongs to cluster "), "{text}");
 }
 
+/// Museum M12, in the program's hands.
+#[test]
+fn a_store_that_has_lost_its_data_is_taken_back_on_purpose_only() {
+    let scene = Scene::new();
+    let running = scene.cluster();
+    assert_eq!(ask(scene.port, "SET k v"), "+OK");
+    assert_eq!(running.stop("-TERM").0, Some(0));
+
+    fs::remove_dir_all(scene.store(3)).expect("a directory");
+    let (code, text) = scene.cluster_again(&[]);
+    assert_eq!(code, 3, "{text}");
+    assert!(text.contains("store 3 has lost its data"), "{text}");
+    let (code, text) = scene.cluster_again(&["--readmit", "2"]);
+    assert_eq!(code, 3, "{text}");
+
+    let port = scene.port.to_string();
+    let data = scene.data();
+    let args = ["--data", &data, "--port", &port, "--readmit", "3"];
+    let running = Running::start(&args);
+    assert_eq!(ask(scene.port + 2, "GET k"), "v");
+    assert_eq!(running.stop("-TERM").0, Some(0));
+    // It is known by its new data now.
+    assert_eq!(scene.cluster().stop("-TERM").0, Some(0));
+}
+
 #[test]
 fn a_server_of_another_list_of_stores_is_refused() {
     let scene = Scene::new();

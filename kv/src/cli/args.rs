@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -107,6 +108,9 @@ struct ServeFlags {
     /// How reads are kept linearizable; the same for all stores of a cluster
     #[arg(long, value_enum, value_name = "HOW", default_value = "index")]
     reads: Reads,
+    /// Take store N back although it has lost its data; may be given several times
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
+    readmit: Vec<u64>,
     /// Where metrics are served, at /metrics; further stores of a cluster have the ports that follow
     #[arg(long, value_name = "HOST:PORT", value_parser = peers::address)]
     metrics: Option<String>,
@@ -170,6 +174,8 @@ pub struct ServeArgs {
     pub options: Options,
     /// How reads are kept linearizable.
     pub reads: Reads,
+    /// Stores that are taken back without the data they had.
+    pub readmitted: BTreeSet<StoreId>,
     /// Where metrics of the first store are served, if they are.
     pub metrics: Option<String>,
     /// What is logged.
@@ -179,7 +185,8 @@ pub struct ServeArgs {
 impl ServeArgs {
     /// Where nobody is served.
     fn of_nobody(log: LevelFilter) -> ServeArgs {
-        ServeArgs { options: Options::default(), reads: Reads::default(), metrics: None, log }
+        let (options, reads) = (Options::default(), Reads::default());
+        ServeArgs { options, reads, readmitted: BTreeSet::new(), metrics: None, log }
     }
 }
 
@@ -232,8 +239,9 @@ impl Args {
             idle_timeout: (!idle.is_zero()).then_some(idle),
             ..Options::default()
         };
-        let ServeFlags { reads, metrics, log, .. } = serve;
-        Ok(Args { command, serve: ServeArgs { options, reads, metrics, log } })
+        let ServeFlags { reads, readmit, metrics, log, .. } = serve;
+        let readmitted = readmit.into_iter().map(StoreId).collect();
+        Ok(Args { command, serve: ServeArgs { options, reads, readmitted, metrics, log } })
     }
 }
 

@@ -5,7 +5,7 @@
 //! | 0 | stopped as asked |
 //! | 1 | could not start or go on: a port taken, a data directory in use or of another store, a disk that fails |
 //! | 2 | the command line makes no sense |
-//! | 3 | the data is damaged; nothing was changed |
+//! | 3 | the data is damaged, or a store has lost it; nothing was changed |
 //! | 4 | `bench`: an acknowledged write is missing |
 //!
 //! ```

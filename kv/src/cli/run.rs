@@ -137,6 +137,7 @@ fn run_cluster(args: &ClusterArgs, serve: &ServeArgs) -> Result<(), RunError> {
         let mut options = StoreOptions::new(store, cluster, stores.clone(), data);
         options.server = server.clone();
         options.reads = serve.reads;
+        options.readmitted = serve.readmitted.clone();
         match RunningStore::start(options, network.transport(store), listener) {
             Ok(store) => running.push(Arc::new(store)),
             Err(e) => {
@@ -166,6 +167,7 @@ fn run_server(args: ServerArgs, serve: &ServeArgs) -> Result<(), RunError> {
     let mut options = StoreOptions::new(store, cluster, peers.stores(), data.clone());
     options.server = serve.options.clone();
     options.reads = serve.reads;
+    options.readmitted = serve.readmitted.clone();
     options.server.clients_max = files::clients_for(options.server.clients_max, 1);
     let running = [Arc::new(RunningStore::start(options, Arc::new(transport), clients)?)];
     let watched = show(&running, watched)?;

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use raftstore::StoreId;
-use raftstore::disk::IdentityError;
+use raftstore::disk::{AcquaintanceError, IdentityError};
 use raftstore::node::NodeStartError;
 use raftstore::wal::WalError;
 
@@ -38,6 +38,14 @@ pub enum StartError {
         path: PathBuf,
         /// With which.
         source: MembersError,
+    },
+    /// It, or another store, has lost its data; or who knows that can't be found out.
+    #[error("{}: {source}", path.display())]
+    Acquaintances {
+        /// Which directory.
+        path: PathBuf,
+        /// Which store, or why not.
+        source: AcquaintanceError,
     },
     /// The log can't be used.
     #[error("{}: {source}", path.display())]
@@ -82,6 +90,7 @@ impl StartError {
             StartError::Directory { .. } | StartError::Server { .. } => false,
             StartError::Identity { source, .. } => matches!(source, IdentityError::Damaged { .. }),
             StartError::Members { source, .. } => matches!(source, MembersError::Damaged(_)),
+            StartError::Acquaintances { source, .. } => !matches!(source, AcquaintanceError::Io(_)),
             StartError::Log { source, .. } => {
                 matches!(source, WalError::Corrupt { .. } | WalError::Gap { .. })
             }

@@ -12,7 +12,7 @@
 //!
 //! | kind | content |
 //! |---|---|
-//! | 1 hello | magic (8), version (4), cluster (8), sending store (8), receiving store (8) |
+//! | 1 hello | magic (8), version (4), cluster (8), sending store (8), its generation (8), receiving store (8) |
 //! | 2 refusal | why, as text |
 //! | 3 Raft messages | number (4), messages ([`super::message`]) |
 //! | 4 request | id (8), body |
@@ -32,7 +32,7 @@ use super::{CodecError, Decoder};
 use crate::region::StoreId;
 
 /// Version of everything that travels: frames, messages, entries.
-pub const WIRE_FORMAT: u32 = 2;
+pub const WIRE_FORMAT: u32 = 3;
 
 /// Most bytes a frame may have: the largest message, and a batch of small ones.
 pub const FRAME_BYTES_MAX: usize = 32 << 20;
@@ -58,6 +58,8 @@ pub struct Hello {
     pub cluster: u64,
     /// The sender.
     pub from: StoreId,
+    /// Which data the sender has; 0 if it does not say.
+    pub generation: u64,
     /// Whom it takes the receiver for.
     pub to: StoreId,
 }
@@ -107,6 +109,7 @@ pub fn encode_hello(hello: Hello, out: &mut BytesMut) {
         out.put_u32_le(WIRE_FORMAT);
         out.put_u64_le(hello.cluster);
         out.put_u64_le(hello.from.0);
+        out.put_u64_le(hello.generation);
         out.put_u64_le(hello.to.0);
     });
 }
@@ -260,6 +263,7 @@ fn decode_hello(input: &mut Decoder) -> Result<Hello, CodecError> {
     Ok(Hello {
         cluster: input.u64("cluster")?,
         from: StoreId(input.u64("store")?),
+        generation: input.u64("generation")?,
         to: StoreId(input.u64("store")?),
     })
 }
@@ -295,7 +299,7 @@ mod tests {
 
     #[test]
     fn frames_round_trip() {
-        let hello = Hello { cluster: 9, from: StoreId(1), to: StoreId(2) };
+        let hello = Hello { cluster: 9, from: StoreId(1), generation: 4, to: StoreId(2) };
         let mut out = BytesMut::new();
         encode_hello(hello, &mut out);
         assert!(out.len() <= HELLO_BYTES_MAX);
@@ -332,11 +336,15 @@ mod tests {
         expected.extend(body);
         assert_eq!(out, expected);
         out.clear();
-        encode_hello(Hello { cluster: 9, from: StoreId(1), to: StoreId(2) }, &mut out);
+        encode_hello(
+            Hello { cluster: 9, from: StoreId(1), generation: 4, to: StoreId(2) },
+            &mut out,
+        );
         let mut expected = vec![1];
         expected.extend(b"raftkv\r\n");
-        expected.extend([2, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0]);
-        expected.extend([1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
+        expected.extend([3, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0]);
+        expected.extend([1, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0]);
+        expected.extend([2, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(out[FRAME_HEADER_BYTES..], expected);
         out.clear();
         encode_end(5, 0x8765_4321, &mut out);

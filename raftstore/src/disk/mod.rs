@@ -34,6 +34,7 @@
 //! | [`steady`] | long files, written in steps |
 //! | [`identity`] | whose directory it is, and that only one process uses it |
 
+pub mod acquaintances;
 mod append;
 pub mod dir;
 mod direct;
@@ -50,6 +51,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use acquaintances::{AcquaintanceError, Acquaintances};
 pub use dir::{DirDisk, Route};
 pub use identity::{Claim, ClusterId, IDENTITY_FILE, Identity, IdentityError};
 pub use sim::SimDisk;

@@ -12,6 +12,7 @@ use parking_lot::RwLock;
 
 use super::{Packet, Receiver, SendError, SnapshotSink, SnapshotStream, Transport};
 use crate::codec::message::PeerMessage;
+use crate::disk::{AcquaintanceError, Acquaintances};
 use crate::region::StoreId;
 
 /// Decides which packets arrive, and may change them: from, to, packet.
@@ -21,6 +22,7 @@ pub type Filter = Arc<dyn Fn(StoreId, StoreId, &mut Packet) -> bool + Send + Syn
 struct Shared {
     receivers: BTreeMap<StoreId, Arc<dyn Receiver>>,
     filters: Vec<Filter>,
+    introduced: BTreeMap<StoreId, Arc<Acquaintances>>,
 }
 
 /// The stores of one process. A clone is the same network.
@@ -68,6 +70,17 @@ struct LocalTransport {
 }
 
 impl Transport for LocalTransport {
+    fn introduce(&self, acquaintances: Arc<Acquaintances>) -> Result<(), AcquaintanceError> {
+        let mut shared = self.network.0.write();
+        let own = *acquaintances.own();
+        for (&id, other) in shared.introduced.iter().filter(|(id, _)| **id != own.store) {
+            other.meet(own.store, own.generation)?;
+            acquaintances.meet(id, other.own().generation)?;
+        }
+        shared.introduced.insert(own.store, acquaintances);
+        Ok(())
+    }
+
     fn start(&self, receiver: Arc<dyn Receiver>) -> io::Result<()> {
         self.network.0.write().receivers.insert(self.store, receiver);
         Ok(())

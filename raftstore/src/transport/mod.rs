@@ -29,6 +29,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::codec::message::PeerMessage;
+use crate::disk::{AcquaintanceError, Acquaintances};
 use crate::region::StoreId;
 
 /// What travels.
@@ -143,6 +144,16 @@ pub trait SnapshotStream: Send {
 
 /// Sends packets to other stores.
 pub trait Transport: Send + Sync {
+    /// Says which data this store has, and who remembers that of the others: stores that have lost
+    /// theirs are not talked to. Without it everybody is. Before [`Transport::start`].
+    ///
+    /// # Errors
+    /// If it is known already that it, or another one, has lost its data.
+    fn introduce(&self, acquaintances: Arc<Acquaintances>) -> Result<(), AcquaintanceError> {
+        let _ = acquaintances;
+        Ok(())
+    }
+
     /// Begins to receive.
     ///
     /// # Errors

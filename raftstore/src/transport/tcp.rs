@@ -9,8 +9,8 @@
 //! A slow or dead store costs its own queue and its own thread, and nobody else anything: when the
 //! queue is full, or there is no connection, packets for it are refused at once. Bytes that make
 //! no sense close the connection they came over, and only that one. A connection begins with a
-//! handshake, so that stores of different clusters, or at addresses that have changed hands, never
-//! exchange a message.
+//! handshake, so that stores of different clusters, at addresses that have changed hands, or without
+//! the data they had, never exchange a message.
 //!
 //! A snapshot travels over a connection of its own, made for it and closed after it; see `stream`.
 
@@ -21,15 +21,16 @@ mod stream;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::{Packet, Receiver, SendError, SnapshotSink, SnapshotStream, Transport};
-use crate::codec::frame::SERVICE_BYTES_MAX;
+use crate::codec::frame::{Hello, SERVICE_BYTES_MAX};
 use crate::codec::message::PeerMessage;
+use crate::disk::{AcquaintanceError, Acquaintances};
 use crate::region::StoreId;
 use link::Link;
 use listener::Listener;
@@ -55,6 +56,8 @@ pub struct TcpConfig {
     pub io_timeout: Duration,
     /// Connections accepted at a time.
     pub connections_max: usize,
+    /// Who remembers which data the others have.
+    acquaintances: OnceLock<Arc<Acquaintances>>,
 }
 
 impl TcpConfig {
@@ -70,9 +73,26 @@ impl TcpConfig {
             retry_max: Duration::from_secs(2),
             io_timeout: Duration::from_secs(3),
             connections_max: 256,
+            acquaintances: OnceLock::new(),
         }
     }
+
+    /// What this store says in a handshake with `to`.
+    fn hello(&self, to: StoreId) -> Hello {
+        let own = self.acquaintances.get().map(|known| known.own().generation);
+        let generation = own.unwrap_or(UNSAID);
+        Hello { cluster: self.cluster, from: self.store, generation, to }
+    }
+
+    /// Why the data of the sender is not what it was, if so.
+    fn doubts(&self, hello: Hello) -> Option<String> {
+        let known = self.acquaintances.get().filter(|_| hello.generation != UNSAID)?;
+        known.meet(hello.from, hello.generation).err().map(|error| error.to_string())
+    }
 }
+
+/// For a generation that a store does not say, as one without a directory has none.
+const UNSAID: u64 = 0;
 
 /// What a connection may take to end in good order.
 const STOP_GRACE: Duration = Duration::from_millis(200);
@@ -140,6 +160,12 @@ impl Receiver for Accepted {
 }
 
 impl Transport for TcpTransport {
+    fn introduce(&self, acquaintances: Arc<Acquaintances>) -> Result<(), AcquaintanceError> {
+        // Only the first time counts: a transport has one store.
+        let _ = self.config.acquaintances.set(acquaintances);
+        Ok(())
+    }
+
     fn start(&self, receiver: Arc<dyn Receiver>) -> io::Result<()> {
         let mut threads = self.threads.lock();
         let name = |what: &str| format!("s{}-{what}", self.config.store.0);

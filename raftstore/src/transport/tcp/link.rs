@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use rustix::net::SendFlags;
 
 use super::TcpConfig;
-use crate::codec::frame::{self, FRAME_HEADER_BYTES, Frame, HELLO_BYTES_MAX, Hello};
+use crate::codec::frame::{self, FRAME_HEADER_BYTES, Frame, HELLO_BYTES_MAX};
 use crate::region::StoreId;
 use crate::transport::queue::{Queue, Refused, Woken};
 use crate::transport::{Packet, Receiver, SendError};
@@ -238,11 +238,15 @@ fn connect(
     stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(timeout))?;
     let mut hello = BytesMut::new();
-    let (from, cluster) = (config.store, config.cluster);
-    frame::encode_hello(Hello { cluster, from, to }, &mut hello);
+    frame::encode_hello(config.hello(to), &mut hello);
     stream.write_all(&hello)?;
     match read_frame(&mut stream, HELLO_BYTES_MAX)? {
-        Frame::Hello(answer) if answer == (Hello { cluster, from: to, to: from }) => Ok(stream),
+        Frame::Hello(answer)
+            if (answer.cluster, answer.from, answer.to) == (config.cluster, to, config.store) =>
+        {
+            // It took us for whom it knows; whether it is whom we know, it can't say.
+            config.doubts(answer).map_or(Ok(stream), |why| Err(Refusal::Unwanted(why)))
+        }
         Frame::Refusal(why) => Err(Refusal::Unwanted(why)),
         _ => Err(Refusal::Unwanted("it answers as somebody else".to_owned())),
     }
@@ -290,6 +294,7 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
+    use crate::codec::frame::Hello;
 
     /// A link, the packets of which come out of the stream.
     fn connected() -> (Link, TcpStream, TcpStream) {
@@ -302,7 +307,7 @@ mod tests {
             let (mut stream, _) = listener.accept().expect("connects");
             read_frame(&mut stream, HELLO_BYTES_MAX).expect("hello");
             let mut out = BytesMut::new();
-            frame::encode_hello(Hello { cluster: 7, from: other, to: me }, &mut out);
+            frame::encode_hello(Hello { cluster: 7, from: other, generation: 0, to: me }, &mut out);
             stream.write_all(&out).expect("connected");
             stream
         });

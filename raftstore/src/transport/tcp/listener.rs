@@ -165,11 +165,10 @@ impl Listener {
             refuse(stream, &why)?;
             return Ok(None);
         }
-        let Hello { cluster, from, to } = hello;
-        frame::encode_hello(Hello { cluster, from: to, to: from }, &mut answer);
+        frame::encode_hello(self.config.hello(hello.from), &mut answer);
         stream.write_all(&answer)?;
         stream.set_read_timeout(None)?;
-        Ok(Some(from))
+        Ok(Some(hello.from))
     }
 
     fn objection(&self, hello: Hello) -> Option<String> {
@@ -183,7 +182,7 @@ impl Listener {
         if hello.from == config.store || !config.peers.contains_key(&hello.from) {
             return Some(format!("store {} is not known here", hello.from));
         }
-        None
+        config.doubts(hello)
     }
 
     /// Ends the accepting thread.

@@ -1,3 +1,5 @@
+mod acquaintances;
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
@@ -223,10 +225,13 @@ fn garbage_closes_its_own_connection_only() {
         stream.write_all(garbage).expect("connected");
         assert!(is_closed(&mut stream), "{garbage:?}");
         // The same after a good handshake.
-        let hello = Hello { cluster: CLUSTER, from: S1, to: S2 };
+        let hello = Hello { cluster: CLUSTER, from: S1, generation: 0, to: S2 };
         let mut stream = greeted(&two, hello);
         let welcome = link::read_frame(&mut stream, HELLO_BYTES_MAX).expect("welcome");
-        assert_eq!(welcome, Frame::Hello(Hello { cluster: CLUSTER, from: S2, to: S1 }));
+        assert_eq!(
+            welcome,
+            Frame::Hello(Hello { cluster: CLUSTER, from: S2, generation: 0, to: S1 })
+        );
         stream.write_all(garbage).expect("connected");
         assert!(is_closed(&mut stream), "{garbage:?}");
     }
@@ -239,7 +244,7 @@ fn garbage_closes_its_own_connection_only() {
 #[test]
 fn a_frame_beyond_the_limit_is_not_even_read() {
     let [one, two] = pair();
-    let mut stream = greeted(&two, Hello { cluster: CLUSTER, from: S1, to: S2 });
+    let mut stream = greeted(&two, Hello { cluster: CLUSTER, from: S1, generation: 0, to: S2 });
     link::read_frame(&mut stream, HELLO_BYTES_MAX).expect("welcome");
     let len = FRAME_BYTES_MAX as u32 + 1;
     stream.write_all(&[len.to_le_bytes(), [0; 4]].concat()).expect("connected");
@@ -254,10 +259,16 @@ fn a_frame_beyond_the_limit_is_not_even_read() {
 fn strangers_are_told_why_they_are_refused() {
     let [one, two] = pair();
     let hellos = [
-        (Hello { cluster: 78, from: S1, to: S2 }, "this is cluster 77, not 78"),
-        (Hello { cluster: CLUSTER, from: S1, to: StoreId(3) }, "this is store 2, not 3"),
-        (Hello { cluster: CLUSTER, from: StoreId(9), to: S2 }, "store 9 is not known here"),
-        (Hello { cluster: CLUSTER, from: S2, to: S2 }, "store 2 is not known here"),
+        (Hello { cluster: 78, from: S1, generation: 0, to: S2 }, "this is cluster 77, not 78"),
+        (
+            Hello { cluster: CLUSTER, from: S1, generation: 0, to: StoreId(3) },
+            "this is store 2, not 3",
+        ),
+        (
+            Hello { cluster: CLUSTER, from: StoreId(9), generation: 0, to: S2 },
+            "store 9 is not known here",
+        ),
+        (Hello { cluster: CLUSTER, from: S2, generation: 0, to: S2 }, "store 2 is not known here"),
     ];
     for (hello, why) in hellos {
         let mut stream = greeted(&two, hello);
@@ -312,7 +323,7 @@ fn a_broken_connection_is_made_again() {
 
 /// A connection to `to` that says it is S1's, and ends. Gives how many losses `to` had seen before.
 fn come_and_go(to: &Station) -> usize {
-    let mut stream = greeted(to, Hello { cluster: CLUSTER, from: S1, to: S2 });
+    let mut stream = greeted(to, Hello { cluster: CLUSTER, from: S1, generation: 0, to: S2 });
     let mut answer = [0; 8];
     stream.read_exact(&mut answer).expect("welcome");
     let before = to.mailbox.seen.lock().lost;
@@ -373,7 +384,7 @@ fn a_dead_peer_blocks_nobody() {
     let (mut stream, _) = dead.accept().expect("connects");
     link::read_frame(&mut stream, HELLO_BYTES_MAX).expect("hello");
     let mut out = BytesMut::new();
-    frame::encode_hello(Hello { cluster: CLUSTER, from: S2, to: S1 }, &mut out);
+    frame::encode_hello(Hello { cluster: CLUSTER, from: S2, generation: 0, to: S1 }, &mut out);
     stream.write_all(&out).expect("connected");
     let body = Bytes::from(vec![0; 64 << 10]);
     let deadline = Instant::now() + LONG;

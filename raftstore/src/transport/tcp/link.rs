@@ -327,6 +327,33 @@ mod tests {
         assert_eq!(link.send(packet), Err(SendError::Unreachable));
     }
 
+    /// A large packet waits for the thread, which takes a while to wake up; here it does not run at
+    /// all. The pipe is free meanwhile, and yet not for small packets behind that one.
+    #[test]
+    fn a_small_packet_does_not_overtake_a_large_one() {
+        let (link, made, mut out) = connected();
+        assert_eq!(link.raise(), Ok(()));
+        let stream = made.try_clone().expect("a socket");
+        *link.pipe.lock() = Some(Pipe { stream, out: BytesMut::new() });
+        let send = |id, len| {
+            let body = Bytes::from(vec![0; len]);
+            assert_eq!(link.send(Packet::Request { id, body }), Ok(()));
+        };
+        let mut expect = |expected: u64| match read_frame(&mut out, WRITE_BYTES) {
+            Ok(Frame::Request { id, .. }) => assert_eq!(id, expected),
+            other => panic!("{other:?}"),
+        };
+        send(0, 1);
+        assert!(link.queue.is_empty(), "nothing is before it");
+        expect(0);
+        send(1, AT_ONCE_BYTES_MAX + 1);
+        send(2, 1);
+        link.close();
+        assert_eq!(link.serve(made), Ok(()));
+        expect(1);
+        expect(2);
+    }
+
     /// More than sockets hold, to a store that reads nothing meanwhile: the sender never waits,
     /// and packets come in their order, whoever writes them.
     #[test]

@@ -11,7 +11,7 @@ use kv::store::{RunningStore, StoreOptions};
 use parking_lot::Mutex;
 use raft::RoleKind;
 use raftstore::codec::message::PeerMessage;
-use raftstore::disk::ClusterId;
+use raftstore::disk::{AcquaintanceError, Acquaintances, ClusterId};
 use raftstore::store::RegionStatus;
 use raftstore::transport::local::Network;
 use raftstore::transport::{Packet, Receiver, SendError, SnapshotStream, Transport};
@@ -46,6 +46,10 @@ struct Wire {
 }
 
 impl Transport for Wire {
+    fn introduce(&self, acquaintances: Arc<Acquaintances>) -> Result<(), AcquaintanceError> {
+        self.inner.introduce(acquaintances)
+    }
+
     fn start(&self, receiver: Arc<dyn Receiver>) -> io::Result<()> {
         self.receivers.lock().insert(self.store, Arc::clone(&receiver));
         self.inner.start(receiver)

@@ -5,6 +5,7 @@
 //! | a key | [`KEY_BYTES_MAX`] | `-ERR`, the connection goes on |
 //! | a value, or any other argument | [`VALUE_BYTES_MAX`] | `-ERR`, the connection goes on |
 //! | all arguments of a command, or of a `MULTI` | [`REQUEST_BYTES_MAX`] | `-ERR`, the connection goes on |
+//! | operations of a `MULTI` that writes | [`OPS_MAX`] | `-ERR`, the connection goes on |
 //! | arguments of a command | [`ARGS_MAX`] | `-ERR`, the connection goes on |
 //! | an inline command | [`INLINE_BYTES_MAX`] | `-ERR Protocol error`, closed |
 //! | sent without reading any answer | 64 MiB | not read until answers are |
@@ -14,7 +15,7 @@
 //! them and ours the arguments are read past without being kept, so a client's promise never
 //! costs memory.
 
-pub use crate::command::{KEY_BYTES_MAX, REQUEST_BYTES_MAX, VALUE_BYTES_MAX};
+pub use crate::command::{KEY_BYTES_MAX, OPS_MAX, REQUEST_BYTES_MAX, VALUE_BYTES_MAX};
 
 /// Arguments of one command, its name included.
 pub const ARGS_MAX: usize = 128 << 10;

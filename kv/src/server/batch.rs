@@ -14,13 +14,13 @@
 //!   Put                      Get  Add                  operations
 //! ```
 //!
-//! What is not put together: scans and writes (a scan would run on every replica), and more large
-//! answers than a response may hold.
+//! What is not put together: scans and writes (a scan would run on every replica), more large answers
+//! than a response may hold, and more operations than a request may.
 
 use bytes::Bytes;
 
 use crate::answer::{Answer, Error};
-use crate::command::{Op, OpError, OpResult, Request, Response, Session};
+use crate::command::{OPS_MAX, Op, OpError, OpResult, Request, Response, Session};
 use crate::limits;
 use crate::resp::{Output, Version};
 use crate::server::answer::{self, Shape};
@@ -92,16 +92,25 @@ impl Batch {
         self.steps.is_empty()
     }
 
+    /// How many operations go into the log: all of them, if one writes.
+    pub(crate) fn ops_to_log(&self) -> usize {
+        if self.has_writes { self.ops.len() } else { 0 }
+    }
+
     pub(crate) fn has_ops(&self) -> bool {
         !self.ops.is_empty() || self.session.is_some()
     }
 
-    /// Whether a command must wait until this batch is answered.
-    pub(crate) fn is_closed_to(&self, effect: Effect, bytes: usize) -> bool {
+    /// Whether a command of so many arguments, with so many bytes, must wait until this batch is
+    /// answered.
+    pub(crate) fn is_closed_to(&self, effect: Effect, args: usize, bytes: usize) -> bool {
         if self.is_empty() {
             return false;
         }
-        let full = self.steps.len() >= STEPS_MAX || self.bytes + bytes > BYTES_MAX;
+        let full = self.steps.len() >= STEPS_MAX
+            || self.bytes + bytes > BYTES_MAX
+            // No argument makes more than one operation.
+            || self.ops.len() + args > OPS_MAX;
         full || match effect {
             Effect::Local => false,
             Effect::Read => self.has_writes && self.values >= VALUES_BESIDE_WRITES_MAX,

@@ -200,7 +200,7 @@ impl Connection {
                 _ => Effect::Local,
             };
             let bytes = args.iter().map(Bytes::len).sum();
-            if self.batch.is_closed_to(effect, bytes) {
+            if self.batch.is_closed_to(effect, args.len(), bytes) {
                 self.held = Some(std::mem::take(args));
                 break;
             }

@@ -61,6 +61,32 @@ fn large_answers_are_asked_for_again_in_parts() {
     client.expect("-ERR the request asks for too much at once\r\n+PONG\r\n");
 }
 
+/// Each of them is within the limits, so none is to be refused for what it is put together with.
+#[test]
+fn no_more_is_put_together_than_a_request_may_hold() {
+    let server = Running::start();
+    server.memory.hold();
+    let (mut client, mut witness) = (server.client(), server.client());
+    let many = command(&vec![&b"DEL"[..]; limits::OPS_MAX / 2 + 2]);
+    let text = [b"SET DEL 1\r\n", &many[..], &many[..], b"PING\r\n"].concat();
+    client.send(&text);
+    // All of it comes while the first waits for its answer; so does what the witness asks.
+    let (question, mut bytes) = ("INFO stats\r\n", text.len());
+    loop {
+        witness.send(question);
+        bytes += question.len();
+        let info = witness.string();
+        let came = info.lines().find_map(|l| l.strip_prefix("total_net_input_bytes:")).unwrap();
+        if came.parse::<usize>().unwrap() >= bytes {
+            break;
+        }
+    }
+    server.memory.release();
+    client.expect("+OK\r\n:1\r\n:0\r\n+PONG\r\n");
+    let requests = server.memory.requests();
+    assert!(requests.iter().all(|(ops, _)| *ops <= limits::OPS_MAX), "{requests:?}");
+}
+
 #[test]
 fn answers_of_several_connections_do_not_wait_for_each_other() {
     let server = Running::start();

@@ -1,6 +1,6 @@
 //! Commands that are wrong, too large, or none at all, sent to a store that is well.
 
-use kv::limits::{ARGS_MAX, KEY_BYTES_MAX, REQUEST_BYTES_MAX, VALUE_BYTES_MAX};
+use kv::limits::{ARGS_MAX, KEY_BYTES_MAX, OPS_MAX, REQUEST_BYTES_MAX, VALUE_BYTES_MAX};
 use raftstore::StoreId;
 
 use crate::Told;
@@ -115,6 +115,13 @@ fn too_large(told: &Told, client: &mut Client) {
     let second = client.command(&[b"SET", b"b", rest]);
     told.note("a second SET", second, "ERR transaction is larger than 8388608 bytes");
     client.must("DISCARD", "OK");
+    client.must("MULTI", "OK");
+    for _ in 0..2 {
+        let many = vec![&b"DEL"[..]; OPS_MAX / 2 + 2];
+        assert_eq!(client.command(&many), Reply::Line("QUEUED".into()));
+    }
+    let exec = client.ask("EXEC");
+    told.note("EXEC", exec, "ERR transaction has 131074 operations, the limit is 131072");
 
     // More than a response has room for, of keys alone.
     for some in 0..4_u8 {

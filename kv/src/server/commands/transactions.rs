@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::{Context, Failure};
+use crate::limits;
 use crate::server::session::Transaction;
 
 pub(super) fn multi(ctx: &mut Context<'_>, _: &[Bytes]) -> Result<(), Failure> {
@@ -32,6 +33,13 @@ pub(super) fn exec(ctx: &mut Context<'_>, _: &[Bytes]) -> Result<(), Failure> {
         ctx.carry_out(spec, args);
     }
     ctx.batch.end_transaction(begin);
+    let ops = ctx.batch.ops_to_log();
+    if ops > limits::OPS_MAX {
+        let max = limits::OPS_MAX;
+        return Err(Failure::new(format!(
+            "ERR transaction has {ops} operations, the limit is {max}"
+        )));
+    }
     Ok(())
 }
 

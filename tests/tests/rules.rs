@@ -49,3 +49,33 @@ fn something_notices_each_rule() {
         assert!(suites.contains(suite), "{suite} notices nothing");
     }
 }
+
+/// The same for the bugs that `cargo run -p tests --bin mutants` plants: what it changes is there, and
+/// it says what noticed the change.
+#[test]
+fn every_planted_bug_has_its_text_and_was_noticed() {
+    let mut lists: Vec<_> = fs::read_dir(root().join("tests/mutants"))
+        .expect("the lists")
+        .map(|entry| entry.expect("a file").path())
+        .collect();
+    lists.sort();
+    let mut count = 0;
+    for list in lists {
+        let text = fs::read_to_string(&list).expect("text");
+        for bug in text.split("\n\n").filter(|block| block.starts_with("mutant ")) {
+            count += 1;
+            let (name, _) = bug.split_once('\n').expect("more than a name");
+            let is_noticed = |line: &str| line.starts_with("seeds ") || line.starts_with("images ");
+            assert!(bug.lines().any(is_noticed), "nothing notices {name}");
+            let mut file = String::new();
+            for line in bug.lines() {
+                if let Some(path) = line.strip_prefix("file ") {
+                    file = fs::read_to_string(root().join(path)).expect("a file of ours");
+                } else if let Some(find) = line.strip_prefix("- ") {
+                    assert!(file.contains(find), "{name}: {find:?} is not there");
+                }
+            }
+        }
+    }
+    assert!(count >= 40, "{count} bugs");
+}

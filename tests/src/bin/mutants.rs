@@ -21,10 +21,10 @@ struct Args {
     #[arg(long)]
     list: Vec<String>,
     /// Have the simulator give up on one after so many seeds
-    #[arg(long, default_value_t = 300)]
+    #[arg(long, default_value_t = 1000)]
     seeds: u64,
     /// Give up on one after so long, as in 90s
-    #[arg(long, default_value = "60s")]
+    #[arg(long, default_value = "300s")]
     budget: String,
     /// Write into the lists what was said
     #[arg(long)]

@@ -52,6 +52,8 @@ pub(super) struct State {
     pub(super) operations: u64,
     pub(super) faults: BTreeMap<u64, Fault>,
     pub(super) powerless: bool,
+    /// A sync has failed since it was mounted.
+    pub(super) sync_failed: bool,
     pub(super) capacity: Option<u64>,
     pub(super) owner: Option<String>,
     /// Whether log files are written past the cache.
@@ -72,6 +74,7 @@ impl State {
             operations: 0,
             faults: BTreeMap::new(),
             powerless: false,
+            sync_failed: false,
             capacity: None,
             owner: None,
             is_direct: false,
@@ -105,6 +108,7 @@ impl State {
             self.powerless = true;
             return self.check(epoch).map(|()| None);
         }
+        self.sync_failed |= fault.is_some() && operation == Operation::Sync;
         Ok(fault)
     }
 
@@ -225,6 +229,7 @@ impl State {
         self.epoch += 1;
         self.owner = None;
         self.powerless = false;
+        self.sync_failed = false;
         let live = [&self.names, &self.synced_names];
         let mut live: Vec<u64> = live.iter().flat_map(|names| names.values().copied()).collect();
         // A power failure may keep a name and lose its removal.

@@ -203,6 +203,12 @@ impl SimDisk {
         self.state.lock().faults.clear();
     }
 
+    /// Whether a sync has failed, and no crash has followed yet.
+    #[must_use]
+    pub fn has_failed_sync(&self) -> bool {
+        self.state.lock().sync_failed
+    }
+
     /// Whether a planned power cut has struck, and no crash has followed yet: nothing works.
     #[must_use]
     pub fn is_powerless(&self) -> bool {

@@ -30,6 +30,10 @@ impl<S: Subject> World<S> {
         // A power cut that hit what may fail, a checkpoint say, is noticed at the latest now.
         if disk.is_powerless() {
             self.crash(id, Crash::Power);
+        } else if disk.has_failed_sync() {
+            // So is a sync of it that failed, for which the store would stop at the next entry:
+            // whoever changes the disk starts the store again.
+            self.crash(id, Crash::Process);
         }
     }
 

@@ -31,8 +31,8 @@
 //! ```
 //!
 //! **Starting** finds out what is wrong before anything is changed, in this order: is the directory
-//! ours, is the log whole, does the state machine fit the log. What a client port needs is the
-//! caller's business, so that a taken port is known before any of that.
+//! ours, do the others know it, is the log whole, does the state machine fit the log. What a client
+//! port needs is the caller's business, so that a taken port is known before any of that.
 //!
 //! **Stopping** takes a bounded time: the server takes no more commands and answers those it has,
 //! then the node hands leadership over and closes the log.

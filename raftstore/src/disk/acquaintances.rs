@@ -33,9 +33,14 @@ const HEAD: &str = "raftkv peers 1\n";
 pub struct Acquaintances {
     disk: Arc<dyn Disk>,
     own: Identity,
-    /// Whose new data is taken for theirs.
+    memory: Mutex<Memory>,
+}
+
+#[derive(Debug)]
+struct Memory {
+    known: BTreeMap<StoreId, u64>,
+    /// Whose new data is taken for theirs, once each.
     readmitted: BTreeSet<StoreId>,
-    known: Mutex<BTreeMap<StoreId, u64>>,
 }
 
 /// Why a store is not talked to, or who is known cannot be found out.
@@ -65,7 +70,7 @@ impl fmt::Debug for Acquaintances {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Acquaintances")
             .field("own", &self.own)
-            .field("known", &self.known)
+            .field("memory", &self.memory)
             .finish_non_exhaustive()
     }
 }
@@ -85,7 +90,7 @@ impl Acquaintances {
             Some(content) => decode(&content)?,
             None => BTreeMap::new(),
         };
-        Ok(Acquaintances { disk, own, readmitted, known: Mutex::new(known) })
+        Ok(Acquaintances { disk, own, memory: Mutex::new(Memory { known, readmitted }) })
     }
 
     /// Whose they are.
@@ -101,19 +106,22 @@ impl Acquaintances {
     /// [`AcquaintanceError::Stranger`] if it had another one; or the disk fails, and then nothing is
     /// noted.
     pub fn meet(&self, store: StoreId, generation: u64) -> Result<(), AcquaintanceError> {
-        let mut known = self.known.lock();
-        match known.get(&store) {
+        let mut memory = self.memory.lock();
+        match memory.known.get(&store) {
             Some(&before) if before == generation => return Ok(()),
-            Some(_) if !self.readmitted.contains(&store) => {
+            Some(_) if !memory.readmitted.contains(&store) => {
                 return Err(AcquaintanceError::Stranger { store, own: self.own.store });
             }
             Some(_) => log::warn!("store {store} is taken back without the data it had"),
             None => {}
         }
-        let mut next = known.clone();
-        next.insert(store, generation);
-        replace(self.disk.as_ref(), FILE, encode(&next).as_bytes())?;
-        *known = next;
+        let mut known = memory.known.clone();
+        let before = known.insert(store, generation);
+        replace(self.disk.as_ref(), FILE, encode(&known).as_bytes())?;
+        memory.known = known;
+        if before.is_some() {
+            memory.readmitted.remove(&store);
+        }
         Ok(())
     }
 }
@@ -174,6 +182,7 @@ mod tests {
         disk.crash(Crash::Process);
         let known = open(&disk, &[3]);
         known.meet(StoreId(3), 34).expect("it was asked for");
+        known.meet(StoreId(3), 35).expect_err("once");
         disk.crash(Crash::Power);
         let known = open(&disk, &[]);
         known.meet(StoreId(3), 34).expect("the same");

@@ -82,6 +82,20 @@ fn log_files_on_every_disk() {
     }
 }
 
+/// Who makes a long file lets others have the disk in between, and hears how far it is.
+#[test]
+fn a_pause_is_offered_as_a_log_file_is_filled() {
+    for route in [Route::Written, Route::Mapped, Route::Direct] {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let disk = DirDisk::open(dir.path(), route).expect("opens");
+        let told = std::cell::RefCell::new(Vec::new());
+        disk.create_log("log", 3 << 20, &|written| told.borrow_mut().push(written)).expect("room");
+        let told = told.into_inner();
+        assert!(told.len() >= 3 && told.is_sorted(), "{route:?}: {told:?}");
+        assert_eq!(told.last(), Some(&(3 << 20)), "{route:?}");
+    }
+}
+
 /// Several writes of one file on their way, landing in another order than they began.
 #[test]
 fn writes_past_the_cache_land_in_any_order() {

@@ -106,7 +106,10 @@ impl Transport for LocalTransport {
     }
 
     fn stop(&self) {
-        self.network.0.write().receivers.remove(&self.store);
+        let mut shared = self.network.0.write();
+        shared.receivers.remove(&self.store);
+        // Its directory may be somebody else's from now on.
+        shared.introduced.remove(&self.store);
     }
 }
 
@@ -138,5 +141,33 @@ impl SnapshotStream for (LocalStream, Box<dyn SnapshotSink>) {
         stream.check()?;
         sink.finish(bytes, crc)?;
         stream.check()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Museum M12, in one process. Who has stopped is asked nothing, and has nothing noted for it.
+    #[test]
+    fn m12_stores_that_run_remember_each_other() {
+        use crate::disk::{ClusterId, Identity, SimDisk};
+        let network = Network::new();
+        let disks = [SimDisk::new(1), SimDisk::new(2), SimDisk::new(3)];
+        let introduce = |store: u64, generation| {
+            let own = Identity { store: StoreId(store), cluster: ClusterId(7), generation };
+            let disk = disks[store as usize - 1].mount();
+            let known = Acquaintances::open(disk, own, [].into()).expect("opens");
+            network.transport(own.store).introduce(Arc::new(known))
+        };
+        introduce(1, 11).expect("nobody is there");
+        introduce(2, 22).expect("new");
+        network.transport(StoreId(1)).stop();
+        let before = disks[0].content("peers").expect("store 2 was noted");
+        introduce(3, 33).expect("new");
+        assert_eq!(disks[0].content("peers"), Some(before));
+        introduce(3, 34).expect_err("store 2 remembers");
+        introduce(1, 12).expect_err("store 2 remembers");
+        introduce(1, 11).expect("it is back");
     }
 }

@@ -113,25 +113,38 @@ mod tests {
         assert!(pace.is_due(64 * MIB - 1));
     }
 
+    /// How often who has written a MiB of zeros sleeps beside a log that grows a little while the first
+    /// `growing` sleeps last, until `is_over` at that sleep.
+    fn sleeps(growing: u64, is_over: impl Fn(u64) -> bool) -> u64 {
+        let demand = Demand::default();
+        demand.note(0, 56 * MIB);
+        let slept = Cell::new(0);
+        Pace::new(&demand, 64 * MIB).keep(MIB, &|_| {
+            slept.set(slept.get() + 1);
+            assert!(slept.get() < 100, "it sleeps for ever");
+            if slept.get() <= growing {
+                demand.note(1, 55 * MIB);
+            }
+            is_over(slept.get())
+        });
+        slept.get()
+    }
+
     #[test]
-    fn they_pause_while_the_log_grows_and_go_on_when_it_stands_still() {
+    fn they_pause_while_the_log_grows_and_go_on_when_it_stands_still_or_ends() {
+        assert_eq!(sleeps(0, |_| false), 1);
+        assert_eq!(sleeps(4, |_| false), 5);
+        assert_eq!(sleeps(u64::MAX, |slept| slept == 7), 7);
+    }
+
+    #[test]
+    fn nobody_pauses_for_what_is_wanted_or_at_the_end_of_the_file() {
         let demand = Demand::default();
         demand.note(0, 56 * MIB);
         let pace = Pace::new(&demand, 64 * MIB);
-        let slept = Cell::new(0);
-        pace.keep(MIB, &|_| {
-            slept.set(slept.get() + 1);
-            if slept.get() < 5 {
-                demand.note(4096, 56 * MIB - slept.get() * 4096);
-            }
-            false
-        });
-        assert_eq!(slept.get(), 5);
-        // It has grown enough.
+        pace.keep(64 * MIB, &|_| panic!("all of it is there"));
         demand.note(MIB, 55 * MIB);
-        pace.keep(MIB, &|_| panic!("nothing to wait for"));
-        // All of it is there.
-        pace.keep(64 * MIB, &|_| panic!("nothing to wait for"));
+        pace.keep(MIB, &|_| panic!("the log has grown"));
     }
 
     #[test]
@@ -141,19 +154,5 @@ mod tests {
         assert!(!pace.is_due(0));
         demand.wait(|| assert!(pace.is_due(64 * MIB - 1)));
         assert!(!pace.is_due(0));
-    }
-
-    #[test]
-    fn it_sleeps_until_the_end_at_most() {
-        let demand = Demand::default();
-        demand.note(0, 56 * MIB);
-        let pace = Pace::new(&demand, 64 * MIB);
-        let slept = Cell::new(0);
-        pace.keep(MIB, &|_| {
-            slept.set(slept.get() + 1);
-            demand.note(1, 56 * MIB);
-            slept.get() == 5
-        });
-        assert_eq!(slept.get(), 5);
     }
 }

@@ -131,7 +131,11 @@ impl Link {
                 Err(Refusal::Io) => {}
                 Err(Refusal::Unwanted(why)) => {
                     if why != refused {
-                        log::warn!("s{}: {:?} refuses us: {why}", self.config.store.0, self.to);
+                        log::warn!(
+                            "s{}: no connection to {:?}: {why}",
+                            self.config.store.0,
+                            self.to
+                        );
                         refused = why;
                     }
                     pause = self.config.retry_max;
@@ -247,7 +251,7 @@ fn connect(
             // It took us for whom it knows; whether it is whom we know, it can't say.
             config.doubts(answer).map_or(Ok(stream), |why| Err(Refusal::Unwanted(why)))
         }
-        Frame::Refusal(why) => Err(Refusal::Unwanted(why)),
+        Frame::Refusal(why) => Err(Refusal::Unwanted(format!("it says: {why}"))),
         _ => Err(Refusal::Unwanted("it answers as somebody else".to_owned())),
     }
 }
@@ -268,7 +272,7 @@ struct Broken;
 enum Refusal {
     /// Nobody is there, or it broke.
     Io,
-    /// The other side does not want us.
+    /// The other side does not want us, or is not whom we want.
     Unwanted(String),
 }
 

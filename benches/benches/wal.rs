@@ -25,8 +25,8 @@ fn append(c: &mut Criterion) {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let routes =
         [("written", Route::Written), ("mapped", Route::Mapped), ("direct", Route::Direct)];
-    let mut logs = routes
-        .map(|(name, route)| (name, Log::create_small(&dir.path().join(name), route, KEPT_BYTES)));
+    let mut logs =
+        routes.map(|(name, route)| (name, Log::create(&dir.path().join(name), route, KEPT_BYTES)));
     let mut group = c.benchmark_group("wal/append");
     // Without syncs far more is written: the disk would still be at it when the next one is asked
     // to sync a few bytes.
@@ -42,6 +42,8 @@ fn append(c: &mut Criterion) {
                         log.append(groups, count);
                         if is_synced {
                             log.sync();
+                        } else {
+                            log.collect();
                         }
                     });
                 });
@@ -57,7 +59,7 @@ fn recover(c: &mut Criterion) {
     let mut group = c.benchmark_group("wal/recover");
     for (groups, count) in [(1, 256), (100, 16), (10_000, 1)] {
         let dir = dir.path().join(groups.to_string());
-        let mut log = Log::create_kept(&dir, Route::default());
+        let mut log = Log::create(&dir, Route::default(), u64::MAX);
         let mut entries = 0;
         while entries * PAYLOAD < RECOVERED_BYTES {
             log.append(groups, count);

@@ -36,7 +36,7 @@ impl Log {
     fn create(dir: &Path) -> Log {
         let _ = std::fs::remove_dir_all(dir);
         let disk = DirDisk::open(dir, Route::DEFAULT).expect("a directory can be made");
-        disk.create_log("log", (SYNCS_MAX * BLOCK.len()) as u64, &|_| ()).expect("there is room");
+        disk.create_log("log", (SYNCS_MAX * BLOCK.len()) as u64, &|_| true).expect("there is room");
         let file = disk.append_log("log").expect("it was just made");
         Log { file, left: SYNCS_MAX }
     }

@@ -32,7 +32,7 @@ pub fn run(options: &Options) {
 }
 
 fn measure(dir: &Path, (groups, count): (u64, usize), bytes: u64) -> Vec<Figure> {
-    let mut log = Log::create_kept(dir, Route::default());
+    let mut log = Log::create(dir, Route::default(), u64::MAX);
     let mut entries = 0;
     while entries * PAYLOAD < bytes {
         log.append(groups, count);

@@ -1,36 +1,34 @@
 //! `wal`: appends to the log, one sync a call or none, by each route.
 //!
-//! One log serves all rounds of a variant, compacted after each cell, so that what it wrote before
-//! is there to be used again, as in a store that has run for a while. Segments are made ahead of
-//! use by another thread, as a node does. One cell restarts the log first.
+//! A log for one group and one for a hundred serve all rounds of a route. They have used all their
+//! segments before anything is measured, and compact as a store's groups do, like the log of a store
+//! that has run for a while (the peers' files are filled before as well). One cell has a log of its
+//! own in its first lap, one restarts it first.
+
+mod log;
 
 use std::cell::RefCell;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use crossbeam_channel::{Sender, bounded};
-use raft::{Entries, Entry, Index, LogId, Run, Term};
-use raftstore::disk::{ClusterId, DirDisk, Identity, Route};
-use raftstore::wal::{GroupRecord, PendingSync, Preparer, Wal, WalOptions};
-use raftstore::{RegionId, StoreId};
+use raftstore::disk::Route;
+use raftstore::wal::PendingSync;
 
-use crate::cells::{self, Cell, Figure, Latencies, during, figure, noise};
+use crate::cells::{self, Cell, Figure, Latencies, during, figure};
 use crate::device;
 use crate::options::Options;
 
+pub use log::{Log, open};
+
 const PAYLOAD: usize = 256;
-const TERM: Term = 7;
 /// Groups and entries of each: the workloads.
 const SHAPES: [(u64, usize); 5] = [(1, 1), (1, 16), (1, 256), (100, 1), (100, 16)];
 /// Threads of the cells with several syncs on their way.
 const DEPTH: usize = 4;
-/// The log is compacted during a cell when it has so many bytes: more than the groups of a store
-/// keep, and little enough for any disk.
-const KEPT_BYTES: u64 = 256 << 20;
+/// What a busy group of a store keeps by its defaults: 16,384 entries.
+const KEPT_BYTES: u64 = 16_384 * PAYLOAD as u64;
 
 /// The routes, as they are called in figures. The first is what a store does unless told otherwise.
 const ROUTES: [(&str, Option<Route>); 4] = [
@@ -40,177 +38,42 @@ const ROUTES: [(&str, Option<Route>); 4] = [
     ("raftkv-direct", Some(Route::Direct)),
 ];
 
-/// Payloads that do not compress, and do not repeat soon.
-pub(crate) struct Payloads {
-    bytes: Vec<u8>,
-    at: usize,
+/// A log that cells share, made when the first of them needs it.
+#[derive(Clone)]
+struct Shared {
+    log: Rc<RefCell<Option<Log>>>,
+    dir: PathBuf,
+    route: Route,
+    groups: u64,
 }
 
-impl Payloads {
-    const REPEAT: usize = 1 << 20;
-
-    pub(crate) fn new() -> Payloads {
-        Payloads { bytes: noise(Payloads::REPEAT + PAYLOAD, 11), at: 0 }
+impl Shared {
+    fn new(dir: PathBuf, route: Option<Route>, groups: u64) -> Shared {
+        Shared { log: Rc::default(), dir, route: route.unwrap_or_default(), groups }
     }
 
-    /// `count` entries from `first` on, each with a payload of its own.
-    pub(crate) fn entries(&mut self, first: Index, count: usize) -> Entries {
-        let entries: Vec<Entry> = (0..count)
-            .map(|_| {
-                self.at = (self.at + PAYLOAD) % Payloads::REPEAT;
-                Entry::normal(Bytes::copy_from_slice(&self.bytes[self.at..self.at + PAYLOAD]))
-            })
-            .collect();
-        Run::new(TERM, first, entries).map(Entries::from).unwrap_or_default()
-    }
-}
-
-/// The thread that makes segments ahead of use. Whoever drops it has waited for its end, and may
-/// open the directory again.
-struct Ahead {
-    /// Taken away, the thread ends.
-    nudge: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Ahead {
-    fn start(preparer: Preparer) -> Ahead {
-        let (nudge, nudged) = bounded(1);
-        let thread = thread::spawn(move || {
-            while nudged.recv().is_ok() {
-                preparer.prepare().expect("there is room for a segment");
-            }
-        });
-        Ahead { nudge: Some(nudge), thread: Some(thread) }
+    fn take(&self) -> Log {
+        self.log.take().unwrap_or_else(|| self.create().run_in(self.groups))
     }
 
-    fn nudge(&self) {
-        // If it has been told already, once is enough.
-        let _ = self.nudge.as_ref().map(|nudge| nudge.try_send(()));
+    fn create(&self) -> Log {
+        Log::create(&self.dir, self.route, self.groups * KEPT_BYTES)
+    }
+
+    /// A cell that measures with the log, and puts it back.
+    fn cell(
+        &self,
+        name: String,
+        measure: impl Fn(&Shared, Log) -> (Log, Vec<Figure>) + 'static,
+    ) -> Cell {
+        let shared = self.clone();
+        Cell::new(name, move || {
+            let (log, figures) = measure(&shared, shared.take());
+            shared.log.replace(Some(log));
+            figures
+        })
     }
 }
-
-impl Drop for Ahead {
-    fn drop(&mut self) {
-        self.nudge = None;
-        // If it panicked, that was printed; the log makes its segments itself then.
-        let _ = self.thread.take().map(JoinHandle::join);
-    }
-}
-
-/// A log of some groups that grow at the same pace.
-pub struct Log {
-    pub(crate) wal: Wal,
-    payloads: Payloads,
-    /// The last index of each group that was ever written.
-    last: Vec<Index>,
-    ahead: Ahead,
-    /// Bytes of entries that are not compacted, and when that is to be done.
-    kept: u64,
-    kept_max: u64,
-}
-
-impl Log {
-    /// An empty log below `dir`, compacted now and then.
-    #[must_use]
-    pub fn create(dir: &Path, route: Route) -> Log {
-        Log::create_small(dir, route, KEPT_BYTES)
-    }
-
-    /// An empty log below `dir`, compacted whenever it has so many bytes of payloads.
-    ///
-    /// # Panics
-    /// If the directory cannot be written.
-    #[must_use]
-    pub fn create_small(dir: &Path, route: Route, kept_max: u64) -> Log {
-        Log { kept_max, ..Log::create_kept(dir, route) }
-    }
-
-    /// An empty log below `dir` that keeps everything.
-    ///
-    /// # Panics
-    /// If the directory cannot be written.
-    #[must_use]
-    pub fn create_kept(dir: &Path, route: Route) -> Log {
-        let _ = std::fs::remove_dir_all(dir);
-        let (wal, _) = open(dir, route);
-        let ahead = Ahead::start(wal.preparer());
-        let (payloads, last) = (Payloads::new(), Vec::new());
-        Log { wal, payloads, last, ahead, kept: 0, kept_max: u64::MAX }
-    }
-
-    /// Ends as a process does, and opens it again.
-    fn restart(self, dir: &Path, route: Route) -> Log {
-        let Log { wal, payloads, last, ahead, kept, kept_max } = self;
-        drop(ahead);
-        wal.close().expect("closes");
-        let (wal, _) = open(dir, route);
-        let ahead = Ahead::start(wal.preparer());
-        Log { wal, payloads, last, ahead, kept, kept_max }
-    }
-
-    /// Appends `count` entries to each of the first `groups` groups, as one batch.
-    ///
-    /// # Panics
-    /// If the disk fails.
-    pub fn append(&mut self, groups: u64, count: usize) {
-        self.last.resize(self.last.len().max(groups as usize), 0);
-        let mut entries = Vec::with_capacity(groups as usize);
-        for last in &mut self.last[..groups as usize] {
-            entries.push(self.payloads.entries(*last + 1, count));
-            *last += count as Index;
-        }
-        let numbered = (1..).map(RegionId).zip(&entries);
-        let records: Vec<_> = numbered.map(|(id, entries)| GroupRecord::new(id, entries)).collect();
-        self.wal.append(&records).expect("appends");
-        if self.wal.wants_segment() {
-            self.ahead.nudge();
-        }
-        self.kept += groups * (count * PAYLOAD) as u64;
-        if self.kept >= self.kept_max {
-            self.compact();
-        }
-    }
-
-    /// Makes what was appended durable.
-    ///
-    /// # Panics
-    /// If the disk fails.
-    pub fn sync(&mut self) {
-        self.wal.sync().expect("syncs");
-    }
-
-    /// Drops all entries, and the segments they are in.
-    fn compact(&mut self) {
-        let none = Entries::new();
-        let numbered = (1..).map(RegionId).zip(&self.last).filter(|(_, last)| **last > 0);
-        let record = |(id, last): (RegionId, &Index)| GroupRecord {
-            compact: Some(LogId::new(TERM, *last)),
-            ..GroupRecord::new(id, &none)
-        };
-        let records: Vec<_> = numbered.map(record).collect();
-        self.wal.append(&records).expect("appends");
-        self.sync();
-        while self.wal.collect().expect("collects") {}
-        self.kept = 0;
-    }
-}
-
-/// The log below `dir`, and how many entries it has.
-///
-/// # Panics
-/// If it does not open.
-#[must_use]
-pub fn open(dir: &Path, route: Route) -> (Wal, u64) {
-    let disk = DirDisk::open(dir, route).expect("a directory can be made");
-    let identity = Identity { store: StoreId(1), cluster: ClusterId(1), generation: 1 };
-    let opened = Wal::open(Arc::new(disk), &identity, WalOptions::default());
-    let (wal, recovered) = opened.expect("the log opens");
-    let entries = recovered.groups.values().map(|group| group.last - group.compacted.index);
-    (wal, entries.sum())
-}
-
-type Slot = Rc<RefCell<Option<Log>>>;
 
 /// Cells for all routes and shapes.
 pub fn run(options: &Options) {
@@ -218,43 +81,32 @@ pub fn run(options: &Options) {
     let mut cells = Vec::new();
     let mut dirs = Vec::new();
     for (name, route) in ROUTES {
-        let log = Slot::default();
-        let dir = options.dir.join(format!("wal-{name}"));
-        dirs.push(dir.clone());
+        let mut shared = |part: &str, groups| {
+            dirs.push(options.dir.join(format!("wal-{name}-{part}")));
+            Shared::new(dirs[dirs.len() - 1].clone(), route, groups)
+        };
+        let (one, hundred, first) = (shared("g1", 1), shared("g100", 100), shared("first", 1));
+        let cell = |what: &str, (groups, count): (u64, usize)| {
+            format!("wal/{name}/{what}g{groups}/e{count}/p{PAYLOAD}")
+        };
         for sync in [true, false] {
-            for (groups, count) in SHAPES {
-                let (log, dir) = (Rc::clone(&log), dir.clone());
-                let nosync = if sync { "" } else { "nosync/" };
-                let cell = format!("wal/{name}/{nosync}g{groups}/e{count}/p{PAYLOAD}");
-                cells.push(Cell::new(cell, move || {
-                    let mut log = log.borrow_mut();
-                    let log =
-                        log.get_or_insert_with(|| Log::create(&dir, route.unwrap_or_default()));
-                    measure(log, (groups, count), sync, time)
-                }));
+            for shape in SHAPES {
+                let log = if shape.0 == 1 { &one } else { &hundred };
+                let name = cell(if sync { "" } else { "nosync/" }, shape);
+                cells.push(log.cell(name, move |_, log| measure(log, shape, sync, time)));
             }
         }
+        let shape = (1, 256);
+        let name = cell("first/", shape);
+        cells.push(Cell::new(name, move || measure(first.create(), shape, true, time).1));
         // What the disk writes for it after a restart.
-        let (again, at) = (Rc::clone(&log), dir.clone());
-        let cell = format!("wal/{name}/restarted/g1/e256/p{PAYLOAD}");
-        cells.push(Cell::new(cell, move || {
-            let mut slot = again.borrow_mut();
-            let route = route.unwrap_or_default();
-            let log = slot.take().unwrap_or_else(|| Log::create(&at, route));
-            measure(slot.insert(log.restart(&at, route)), (1, 256), true, time)
+        cells.push(one.cell(cell("restarted/", shape), move |at, log| {
+            measure(log.restart(&at.dir, at.route), shape, true, time)
         }));
         // Several syncs on their way, each of what one thread has appended.
-        for (groups, count) in [(1, 1), (1, 16)] {
-            let (log, dir) = (Rc::clone(&log), dir.clone());
-            let cell = format!("wal/{name}/depth{DEPTH}/g{groups}/e{count}/p{PAYLOAD}");
-            cells.push(Cell::new(cell, move || {
-                let mut slot = log.borrow_mut();
-                let create = || Log::create(&dir, route.unwrap_or_default());
-                let (log, figures) =
-                    measure_depth(slot.take().unwrap_or_else(create), (groups, count), time);
-                *slot = Some(log);
-                figures
-            }));
+        for shape in [(1, 1), (1, 16)] {
+            let name = cell(&format!("depth{DEPTH}/"), shape);
+            cells.push(one.cell(name, move |_, log| measure_depth(log, shape, time)));
         }
     }
     cells::run(cells, options.rounds(5), options);
@@ -268,11 +120,11 @@ fn remove(dirs: &[PathBuf]) {
 }
 
 fn measure(
-    log: &mut Log,
+    mut log: Log,
     (groups, count): (u64, usize),
     sync: bool,
     time: Duration,
-) -> Vec<Figure> {
+) -> (Log, Vec<Figure>) {
     log.append(groups, count);
     log.sync();
     let mut latencies = Latencies::default();
@@ -282,13 +134,14 @@ fn measure(
         log.append(groups, count);
         if sync {
             log.sync();
+        } else {
+            log.collect();
         }
         latencies.push(start.elapsed());
         groups * count as u64
     });
     let device = device::bytes_written() - before;
     log.sync();
-    log.compact();
     let seconds = elapsed.as_secs_f64();
     let bytes = entries as f64 * PAYLOAD as f64;
     let mut figures = vec![figure("entries_per_s", entries as f64 / seconds, "1/s")];
@@ -299,7 +152,7 @@ fn measure(
     } else {
         figures.push(figure("ns_per_entry", seconds * 1e9 / entries as f64, "ns"));
     }
-    figures
+    (log, figures)
 }
 
 /// So many threads that append in turn and sync at once.
@@ -319,6 +172,9 @@ fn measure_depth(log: Log, (groups, count): (u64, usize), time: Duration) -> (Lo
                     let pending = turn.wal.begin_sync().expect("begins");
                     drop(turn);
                     pending.map(PendingSync::run).transpose().expect("syncs");
+                    if let Ok(mut log) = log.try_lock() {
+                        log.collect();
+                    }
                     own.push(begun.elapsed());
                 }
                 latencies.lock().expect("no panic").extend(own);
@@ -327,9 +183,8 @@ fn measure_depth(log: Log, (groups, count): (u64, usize), time: Duration) -> (Lo
     });
     let seconds = start.elapsed().as_secs_f64();
     let device = device::bytes_written() - before;
-    let (mut log, latencies) =
+    let (log, latencies) =
         (log.into_inner().expect("no panic"), latencies.into_inner().expect("no panic"));
-    log.compact();
     let syncs = latencies.count() as f64;
     let entries = syncs * (groups * count as u64) as f64;
     let mut figures = vec![figure("entries_per_s", entries / seconds, "1/s")];
@@ -347,18 +202,19 @@ mod tests {
     #[test]
     fn a_cell_of_each_kind_has_its_figures() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let mut log = Log::create(&dir.path().join("log"), Route::default());
+        let dir = dir.path().join("log");
+        let log = Log::create(&dir, Route::default(), 64 << 10);
         let metrics = |figures: Vec<Figure>| figures.iter().map(|f| f.metric).collect::<Vec<_>>();
         let time = Duration::from_millis(5);
-        let synced = metrics(measure(&mut log, (3, 2), true, time));
+        let (log, synced) = measure(log, (3, 2), true, time);
+        let synced = metrics(synced);
         assert_eq!(synced, ["entries_per_s", "bandwidth", "p50", "p99", "device_bytes_per_byte"]);
-        let unsynced = metrics(measure(&mut log, (1, 16), false, time));
-        assert_eq!(unsynced, ["entries_per_s", "ns_per_entry"]);
-        let mut log = log.restart(&dir.path().join("log"), Route::default());
-        assert_eq!(metrics(measure(&mut log, (1, 16), true, time)), synced);
+        let (log, unsynced) = measure(log, (1, 16), false, time);
+        assert_eq!(metrics(unsynced), ["entries_per_s", "ns_per_entry"]);
+        let (log, again) = measure(log.restart(&dir, Route::default()), (1, 16), true, time);
+        assert_eq!(metrics(again), synced);
         let (log, figures) = measure_depth(log, (1, 1), time);
         assert!(metrics(figures).contains(&"syncs_per_s"));
-        assert!(log.last[0] > log.last[1] && log.last[1] == log.last[2]);
         assert_eq!(log.wal.durable(), log.wal.appended());
     }
 }

@@ -30,7 +30,7 @@ fn store() -> TempDir {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let disk = std::sync::Arc::new(DirDisk::open(dir.path(), Route::Written).expect("opens"));
     let claim = Claim::new(disk.as_ref(), StoreId(3), ClusterId(7)).expect("nobody's");
-    let options = WalOptions { segment_bytes: 8 << 10, ..WalOptions::default() };
+    let options = WalOptions { segment_bytes: 8 << 10 };
     let mut wal = Wal::open(disk.clone(), claim.identity(), options).expect("opens").0;
     for n in 1..=10 {
         let entry = |index: u64| Entry::normal(Bytes::from(vec![index as u8; 700]));

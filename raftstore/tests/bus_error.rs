@@ -20,7 +20,7 @@ fn w18_a_file_cut_short_under_its_map_ends_the_process_with_a_word() {
     if let Some(dir) = std::env::var_os(DIR) {
         tell_bus_errors().expect("the handler is taken");
         let disk = DirDisk::open(&dir, Route::Written).expect("opens");
-        disk.create_log(NAME, 3 * 4096, &|_| ()).expect("there is room");
+        disk.create_log(NAME, 3 * 4096, &|_| true).expect("there is room");
         let view = disk.view_log(NAME).expect("maps");
         let bytes = view.bytes(0..view.len()).expect("they are there");
         let file = std::fs::OpenOptions::new().write(true).open(disk.path().join(NAME));

@@ -33,8 +33,13 @@ impl Disk for Unsynced {
         self.0.open(name)
     }
 
-    fn create_log(&self, name: &str, len: u64, pause: &dyn Fn(u64)) -> io::Result<()> {
-        self.0.create_log(name, len, pause)
+    fn create_log(
+        &self,
+        name: &str,
+        len: u64,
+        is_wanted: &dyn Fn(u64) -> bool,
+    ) -> io::Result<bool> {
+        self.0.create_log(name, len, is_wanted)
     }
 
     fn append_log(&self, name: &str) -> io::Result<Box<dyn LogFile>> {

@@ -184,13 +184,18 @@ impl Disk for DirDisk {
         Ok(Box::new(fs::OpenOptions::new().read(true).write(true).open(self.at(name))?))
     }
 
-    fn create_log(&self, name: &str, len: u64, pause: &dyn Fn(u64)) -> io::Result<()> {
+    fn create_log(
+        &self,
+        name: &str,
+        len: u64,
+        is_wanted: &dyn Fn(u64) -> bool,
+    ) -> io::Result<bool> {
         let mut file = self.create_new(name)?;
         let filled = mapping::allocate(&file, len).and_then(|()| match self.route {
-            Route::Direct => direct::fill(&self.at(name), len, pause),
-            Route::Written | Route::Mapped => fill(&mut file, len, pause),
+            Route::Direct => direct::fill(&self.at(name), len, is_wanted),
+            Route::Written | Route::Mapped => fill(&mut file, len, is_wanted),
         });
-        if filled.is_err() {
+        if !matches!(filled, Ok(true)) {
             // Half a file would keep the space that somebody may need to recover.
             let _ = fs::remove_file(self.at(name));
         }
@@ -257,7 +262,7 @@ impl Disk for DirDisk {
 }
 
 /// Writes zeros over all of a new file and makes them durable.
-fn fill(file: &mut fs::File, len: u64, pause: &dyn Fn(u64)) -> io::Result<()> {
+fn fill(file: &mut fs::File, len: u64, is_wanted: &dyn Fn(u64) -> bool) -> io::Result<bool> {
     let mut at = 0;
     while at < len {
         let part = (len - at).min(ZEROS.len() as u64);
@@ -265,10 +270,12 @@ fn fill(file: &mut fs::File, len: u64, pause: &dyn Fn(u64)) -> io::Result<()> {
         at += part;
         if at.is_multiple_of(FILLED_BYTES) {
             file.sync_data()?;
-            pause(at);
+            if !is_wanted(at) {
+                return Ok(false);
+            }
         }
     }
-    file.sync_all()
+    file.sync_all().map(|()| true)
 }
 
 /// Says who has the lock file locked.

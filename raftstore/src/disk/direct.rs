@@ -50,7 +50,7 @@ pub(super) fn open(path: &Path) -> io::Result<fs::File> {
 
 /// Writes zeros over all of a new file and makes them durable; no page of them stays in the cache.
 /// One piece at a time, so that others get their turn at the disk.
-pub(super) fn fill(path: &Path, len: u64, pause: &dyn Fn(u64)) -> io::Result<()> {
+pub(super) fn fill(path: &Path, len: u64, is_wanted: &dyn Fn(u64) -> bool) -> io::Result<bool> {
     let zeros = aligned([&[0; FILLED_BYTES][..]], FILLED_BYTES, 4096);
     let file = fs::OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(path)?;
     let mut at = 0;
@@ -58,9 +58,11 @@ pub(super) fn fill(path: &Path, len: u64, pause: &dyn Fn(u64)) -> io::Result<()>
         let part = (len - at).min(zeros.len() as u64);
         file.write_all_at(&zeros[..part as usize], at)?;
         at += part;
-        pause(at);
+        if !is_wanted(at) {
+            return Ok(false);
+        }
     }
-    file.sync_all()
+    file.sync_all().map(|()| true)
 }
 
 /// The size of block that the file system can write directly; an error if it can't.

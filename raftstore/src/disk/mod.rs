@@ -84,13 +84,15 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// changing metadata: allocated, written with zeros, and synced. One that had the name is
     /// gone. The name itself is not durable yet.
     ///
-    /// `pause` is told how many bytes are written, each time before more are, and may take its time;
-    /// a disk that writes all at once does not call it.
+    /// `is_wanted` is told how many bytes are written, each time before more are, and may take its
+    /// time; if it says no, nothing stays behind, and the result is `false`. A disk that writes all
+    /// at once does not call it.
     ///
     /// # Errors
     /// `StorageFull` or `QuotaExceeded` if there is no room, and then nothing stays behind; or
     /// what the operating system says.
-    fn create_log(&self, name: &str, len: u64, pause: &dyn Fn(u64)) -> io::Result<()>;
+    fn create_log(&self, name: &str, len: u64, is_wanted: &dyn Fn(u64) -> bool)
+    -> io::Result<bool>;
 
     /// Opens a file made by [`Disk::create_log`] to fill it from its start.
     ///

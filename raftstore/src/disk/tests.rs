@@ -53,7 +53,7 @@ fn files_and_names_on_every_disk() {
 #[test]
 fn log_files_on_every_disk() {
     for (_, disk) in disks() {
-        disk.create_log("log", 16_384, &|_| ()).expect("creates");
+        disk.create_log("log", 16_384, &|_| true).expect("creates");
         let mut log = disk.append_log("log").expect("opens");
         let view = log.view();
         assert_eq!((log.len(), view.len()), (16_384, 0));
@@ -82,17 +82,24 @@ fn log_files_on_every_disk() {
     }
 }
 
-/// Who makes a long file lets others have the disk in between, and hears how far it is.
+/// Who makes a long file lets others have the disk in between, and hears how far it is; wanted no
+/// more, it is gone.
 #[test]
-fn a_pause_is_offered_as_a_log_file_is_filled() {
+fn a_log_file_is_filled_as_long_as_it_is_wanted() {
     for route in [Route::Written, Route::Mapped, Route::Direct] {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let disk = DirDisk::open(dir.path(), route).expect("opens");
         let told = std::cell::RefCell::new(Vec::new());
-        disk.create_log("log", 3 << 20, &|written| told.borrow_mut().push(written)).expect("room");
-        let told = told.into_inner();
+        let tell = |written, until| {
+            told.borrow_mut().push(written);
+            written < until
+        };
+        assert!(disk.create_log("log", 3 << 20, &|at| tell(at, u64::MAX)).expect("room"));
+        let told = told.take();
         assert!(told.len() >= 3 && told.is_sorted(), "{route:?}: {told:?}");
         assert_eq!(told.last(), Some(&(3 << 20)), "{route:?}");
+        let is_there = disk.create_log("other", 3 << 20, &|at| tell(at, 2 << 20)).expect("room");
+        assert_eq!((is_there, disk.list().expect("lists")), (false, vec!["log".to_owned()]));
     }
 }
 
@@ -100,7 +107,7 @@ fn a_pause_is_offered_as_a_log_file_is_filled() {
 #[test]
 fn writes_past_the_cache_land_in_any_order() {
     for (_, disk) in disks().into_iter().filter(|(_, disk)| disk.flushes_max() > 1) {
-        disk.create_log("log", 64 << 10, &|_| ()).expect("creates");
+        disk.create_log("log", 64 << 10, &|_| true).expect("creates");
         let mut log = disk.append_log("log").expect("opens");
         let view = log.view();
         let content: Vec<u8> = (0..64u32 << 10).map(|at| (at / 512) as u8).collect();
@@ -137,7 +144,7 @@ fn writes_past_the_cache_land_in_any_order() {
 #[test]
 fn what_is_not_a_whole_block_is_refused() {
     for (_, disk) in disks().into_iter().filter(|(_, disk)| disk.block_bytes() > 1) {
-        disk.create_log("log", 8192, &|_| ()).expect("creates");
+        disk.create_log("log", 8192, &|_| true).expect("creates");
         let mut log = disk.append_log("log").expect("opens");
         let error = log.append(&[1; 100]).expect_err("refused");
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
@@ -151,10 +158,10 @@ fn w16_a_log_file_without_room_is_not_made() {
     let drive = SimDisk::new(1);
     let disk = drive.mount();
     drive.set_capacity(Some(10_000));
-    let error = disk.create_log("log", 12_288, &|_| ()).expect_err("no room");
+    let error = disk.create_log("log", 12_288, &|_| true).expect_err("no room");
     assert!(is_full(&error));
     assert_eq!((drive.used(), disk.list().expect("lists").len()), (0, 0));
-    disk.create_log("log", 8_192, &|_| ()).expect("there is room");
+    disk.create_log("log", 8_192, &|_| true).expect("there is room");
     let small = disk.create("small").expect("creates");
     assert!(is_full(&small.write_at(0, &[1; 2_000]).expect_err("no room")));
     assert_eq!(drive.used(), 8_192);
@@ -349,7 +356,7 @@ fn sectors_at_rest_go_back_or_go() {
         let drive = SimDisk::new(1);
         drive.set_direct(is_direct);
         let disk = drive.mount();
-        disk.create_log("f", 1536, &|_| ()).expect("creates");
+        disk.create_log("f", 1536, &|_| true).expect("creates");
         disk.sync_dir().expect("syncs");
         let mut log = disk.append_log("f").expect("opens");
         log.append(&[1; 1024]).expect("appends");
@@ -421,7 +428,7 @@ fn one_seed_is_one_disk() {
         let drive = SimDisk::new(seed);
         let disk = drive.mount();
         for name in ["a", "b", "c"] {
-            disk.create_log(name, 4096, &|_| ()).expect("creates");
+            disk.create_log(name, 4096, &|_| true).expect("creates");
             let mut log = disk.append_log(name).expect("opens");
             log.append(&[7; 3000]).expect("appends");
             disk.sync_dir().expect("syncs");

@@ -110,7 +110,6 @@ impl NodeLog {
     /// Drops what nobody needs. After the batches are reported, so that nobody waits for it.
     pub(super) fn collect(&mut self, counts: &LogCounts) -> Result<(), WalError> {
         let NodeLog::Wal(wal) = self else { return Ok(()) };
-        counts.wants_segment.store(wal.wants_segment(), Ordering::Relaxed);
         let collected = loop {
             match wal.collect() {
                 Ok(true) => {}
@@ -119,6 +118,7 @@ impl NodeLog {
                 Err(error) => break Err(error),
             }
         };
+        counts.wants_segment.store(wal.wants_segment(), Ordering::Relaxed);
         counts.show(&wal.stats());
         collected
     }

@@ -90,7 +90,7 @@ impl Cluster {
     fn start_with(&mut self, id: StoreId, transport: Arc<dyn Transport>) {
         let place = &self.places[&id];
         let identity = Identity { store: id, cluster: ClusterId(1), generation: id.0 };
-        let options = WalOptions { segment_bytes: 1 << 20, ..WalOptions::default() };
+        let options = WalOptions { segment_bytes: 1 << 20 };
         let (wal, recovered) =
             Wal::open(Arc::clone(&place.disk), &identity, options).expect("opens");
         let mut config = NodeConfig::new(StoreConfig::new(id));

@@ -24,14 +24,15 @@ use super::index::{Group, LogIndex};
 use super::segment::segment_name;
 
 impl Wal {
-    /// Drops the oldest segment if that is worthwhile; whether it did, and so may be worth calling
-    /// again. Cheap when there is nothing to do. Meant to be called after a sync.
+    /// Drops the oldest segment if that is worthwhile, or a file kept for a next one; whether it did,
+    /// and so may be worth calling again. Cheap when there is nothing to do. Meant to be called
+    /// after a sync.
     ///
-    /// A segment goes when nothing in it is live, or when the full segments, if there are several,
-    /// have more than twice as many bytes as all that is live; then what is live in it is carried
-    /// on. Called until it says `false`, it keeps the files within twice the live bytes, two segments (the one written, and
-    /// one that does not pack well), those kept to be used again
-    /// (`spares_max` of [`WalOptions`](super::WalOptions)), and the reserve.
+    /// Called until it says `false`, it keeps all files together within twice the live bytes and
+    /// three segments: the one written, the next one, the reserve, and full segments for the rest.
+    /// A segment goes when nothing in it is live, or when there would be more; then what is live in
+    /// it is carried on. What the bound has room for besides are dead segments kept to be used again,
+    /// eight at most.
     ///
     /// At most two bytes are carried for each byte that groups append, so that it comes to an end
     /// where carrying does not help: of entries larger than half a segment, each takes one.
@@ -40,7 +41,12 @@ impl Wal {
     /// As [`Wal::append`] and [`Wal::sync`].
     pub fn collect(&mut self) -> Result<bool, WalError> {
         self.check_health()?;
-        let Some(oldest) = self.oldest_to_drop() else { return Ok(false) };
+        let space = self.space();
+        if let Some(spare) = self.preparer.give_up(space.spares) {
+            self.remove(spare)?;
+            return Ok(true);
+        }
+        let Some(oldest) = self.oldest_to_drop(&space) else { return Ok(false) };
         self.carry(oldest)?;
         // Whatever made the segment dead has to be durable before it goes.
         self.sync()?;
@@ -48,7 +54,19 @@ impl Wal {
         Ok(true)
     }
 
-    fn oldest_to_drop(&mut self) -> Option<u64> {
+    fn space(&self) -> Space {
+        let segment = self.options.segment_bytes();
+        let index = self.index.read();
+        let used: u64 = index.segments.values().map(|segment| segment.file_bytes).sum();
+        let bound = 2 * index.live_bytes() + 3 * segment;
+        let fixed = used + self.preparer.reserve_bytes();
+        let has_next = self.preparer.is_due() || !self.preparer.has_none();
+        let is_exceeded = fixed + if has_next { segment } else { 0 } > bound;
+        let spares = bound.saturating_sub(fixed) / segment;
+        Space { is_exceeded, spares: usize::try_from(spares).unwrap_or(usize::MAX).max(1) }
+    }
+
+    fn oldest_to_drop(&mut self, space: &Space) -> Option<u64> {
         let index = self.index.read();
         let (&oldest, segment) = index.segments.first_key_value()?;
         let active = self.active.header.segment;
@@ -58,10 +76,7 @@ impl Wal {
         let full: u64 = index.segments.range(..active).map(|(_, full)| full.file_bytes).sum();
         // Enough to move everything, which takes half of that at most.
         self.credit = self.credit.min(full);
-        // One full segment is within the bound whatever is live in it, and what that is will mostly
-        // die before the next one is full: a busy group has just written it.
-        let several = index.segments.range(..active).nth(1).is_some();
-        let excess = several && full > 2 * index.live_bytes() && segment.live_bytes <= self.credit;
+        let excess = space.is_exceeded && segment.live_bytes <= self.credit;
         (segment.live_bytes == 0 || excess).then_some(oldest)
     }
 
@@ -96,7 +111,7 @@ impl Wal {
     }
 
     /// Takes a segment out of the log for good, and keeps its file for a next one if nobody
-    /// reads it and not enough are kept.
+    /// reads it and there is room.
     fn drop_segment(&mut self, id: u64) -> Result<(), WalError> {
         let name = segment_name(id);
         let segment = self.index.write().segments.remove(&id);
@@ -105,22 +120,37 @@ impl Wal {
         let unread = segment
             .filter(|segment| Arc::strong_count(&segment.view) == 1 && !segment.view.is_lent());
         let recycled = match unread {
-            Some(segment) => self.preparer.recycle(&name, segment.file_bytes),
+            Some(segment) => self.preparer.recycle(&name, segment.file_bytes, self.space().spares),
             None => Ok(false),
         };
-        let removed = match recycled {
-            Ok(true) => Ok(()),
-            Ok(false) => {
-                self.disk.remove(&name).map_err(|error| WalError::io("remove", &name, error))
-            }
+        let dropped = match recycled {
+            Ok(true) => self.sync_dir(),
+            Ok(false) => self.remove(&name),
             Err(error) => Err(error),
         };
-        let synced = removed
-            .and_then(|()| self.disk.sync_dir().map_err(|error| WalError::io("sync", "", error)));
-        self.poisoned |= synced.is_err();
-        self.stats.segments_dropped += u64::from(synced.is_ok());
-        synced
+        self.poisoned |= dropped.is_err();
+        self.stats.segments_dropped += u64::from(dropped.is_ok());
+        dropped
     }
+
+    fn remove(&mut self, name: &str) -> Result<(), WalError> {
+        let removed = self.disk.remove(name).map_err(|error| WalError::io("remove", name, error));
+        let removed = removed.and_then(|()| self.sync_dir());
+        self.poisoned |= removed.is_err();
+        removed
+    }
+
+    fn sync_dir(&self) -> Result<(), WalError> {
+        self.disk.sync_dir().map_err(|error| WalError::io("sync", "", error))
+    }
+}
+
+/// What the bound has room for.
+struct Space {
+    /// Whether the segments, and the next one if it is time for it, take more.
+    is_exceeded: bool,
+    /// How many files may be kept for next segments; one at least.
+    spares: usize,
 }
 
 /// The groups that have something in `segment`, with only that.

@@ -191,26 +191,19 @@ impl fmt::Display for Lsn {
 pub struct WalOptions {
     /// Length of new segments in bytes, from 4 KiB to 1 GiB; rounded up to a multiple of 4 KiB and
     /// into that range. Small ones are started often, each for two syncs; large ones take long to
-    /// fill with zeros and keep more dead bytes. Must exceed the largest entry by 700 bytes.
+    /// fill with zeros and keep more dead bytes: the files take twice the live bytes and three
+    /// segments at most ([`Wal::collect`]). Must exceed the largest entry by 700 bytes.
     pub segment_bytes: u64,
-    /// How many dead segments are kept to be used again, from 1 to 8. To have as many as die at a
-    /// time spares the disk half of its writes, since a new one has to be filled with zeros first;
-    /// each takes the room of a segment.
-    pub spares_max: usize,
 }
 
 impl Default for WalOptions {
     fn default() -> WalOptions {
-        WalOptions { segment_bytes: 64 << 20, spares_max: 5 }
+        WalOptions { segment_bytes: 64 << 20 }
     }
 }
 
 impl WalOptions {
     fn segment_bytes(&self) -> u64 {
         self.segment_bytes.clamp(4 << 10, 1 << 30).next_multiple_of(4 << 10)
-    }
-
-    fn spares_max(&self) -> usize {
-        self.spares_max.clamp(1, segment::RECYCLED.len())
     }
 }

@@ -38,6 +38,11 @@ impl Demand {
         self.room.store(room, Ordering::Relaxed);
     }
 
+    /// Bytes that the segment being written has left.
+    pub(super) fn room(&self) -> u64 {
+        self.room.load(Ordering::Relaxed)
+    }
+
     fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }
@@ -64,8 +69,7 @@ pub(super) struct Pace<'a> {
 impl<'a> Pace<'a> {
     /// Begins to make a segment of `bytes`.
     pub(super) fn new(demand: &'a Demand, bytes: u64) -> Pace<'a> {
-        let room = demand.room.load(Ordering::Relaxed);
-        Pace { demand, room, used: demand.used(), bytes }
+        Pace { demand, room: demand.room(), used: demand.used(), bytes }
     }
 
     /// Sleeps until more than `written` bytes are wanted, or the log stands still, or it is the end.

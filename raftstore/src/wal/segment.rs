@@ -11,9 +11,9 @@
 //! needs no access to the log and can run on another thread: that is where a full disk shows first,
 //! and where the time to write the zeros goes.
 //!
-//! A log whose groups compact in turns sees several segments die at a time, and needs as many before
-//! the next ones die. So more than one is kept ([`WalOptions::spares_max`](super::WalOptions)): in the
-//! long run every segment is one that was used before, and no zeros are written at all.
+//! Dead segments are used again: as many are kept as the log's bound has room for (`gc`). In the long
+//! run every segment is one that was used before, and no zeros are written at all; those of a file
+//! that is being made when a segment dies are given up, if there is room for one of the two.
 //!
 //! One more file, the reserve, is small and used by nobody but a start that finds the disk full.
 
@@ -78,7 +78,6 @@ pub(crate) struct Spare {
 pub struct Preparer {
     disk: Arc<dyn Disk>,
     segment_bytes: u64,
-    spares_max: usize,
     /// Whoever makes a file, or takes one that was made, has this: so nobody makes another of that
     /// name meanwhile. Taken before `ready`.
     making: Arc<Mutex<()>>,
@@ -101,11 +100,33 @@ pub(crate) struct Ready {
     pub(crate) spares: Vec<Spare>,
     /// Length of the reserve, if there is one.
     pub(crate) reserve: Option<u64>,
-    /// Whether a segment is being made ahead of use.
-    pub(crate) is_making: bool,
+    /// The segment that is being made ahead of use.
+    pub(crate) making: Making,
+}
+
+/// Whether a segment is being made, and still wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Making {
+    #[default]
+    Nothing,
+    Next,
+    /// One that was used before came in its place.
+    GivenUp,
 }
 
 impl Ready {
+    /// How many there are, or soon will be.
+    fn count(&self) -> usize {
+        self.spares.len() + usize::from(self.making == Making::Next)
+    }
+
+    /// Gives up the one being made, if there are more than `room`.
+    fn give_up_beyond(&mut self, room: usize) {
+        if self.count() > room && self.making == Making::Next {
+            self.making = Making::GivenUp;
+        }
+    }
+
     fn take(&mut self, is_wanted: impl Fn(&Spare) -> bool) -> Option<Spare> {
         let place = self.spares.iter().position(is_wanted)?;
         Some(self.spares.remove(place))
@@ -117,7 +138,6 @@ impl Preparer {
         Preparer {
             disk,
             segment_bytes: options.segment_bytes(),
-            spares_max: options.spares_max(),
             making: Arc::default(),
             ready: Arc::new(Mutex::new(ready)),
             demand: Arc::default(),
@@ -136,43 +156,56 @@ impl Preparer {
     /// [`WalError::Full`] if there is no room, which is harmless until the current segment is
     /// full; or [`WalError::Io`].
     pub fn prepare(&self) -> Result<bool, WalError> {
-        self.prepare_with(&|_| ())
+        self.prepare_with(true, &|_| ())
     }
 
-    /// As [`Preparer::prepare`], in step with the log, so that its syncs don't wait for zeros. Meant
-    /// for a background thread, which sleeps by `sleep`: until so late, or the end of everything,
-    /// and whether that has come. From then on, and if a log waits for the segment, it is made as
-    /// fast as the disk allows.
+    /// As [`Preparer::prepare`], if it is still time for it
+    /// ([`Wal::wants_segment`](super::Wal::wants_segment)), and in step with the log, so that its
+    /// syncs don't wait for zeros. Meant for a background thread, which sleeps by `sleep`: until so
+    /// late, or the end of everything, and whether that has come. From then on, and if a log waits
+    /// for the segment, it is made as fast as the disk allows.
     ///
     /// # Errors
     /// As [`Preparer::prepare`].
     pub fn prepare_in_step(&self, sleep: &dyn Fn(Instant) -> bool) -> Result<bool, WalError> {
         let pace = Pace::new(&self.demand, self.segment_bytes);
-        self.prepare_with(&|written| pace.keep(written, sleep))
+        self.prepare_with(self.is_due(), &|written| pace.keep(written, sleep))
     }
 
-    fn prepare_with(&self, pause: &dyn Fn(u64)) -> Result<bool, WalError> {
+    /// Whether so little is left of the segment being written that it is time for the next one.
+    pub(super) fn is_due(&self) -> bool {
+        self.demand.room() <= self.segment_bytes / 8 * 7
+    }
+
+    fn prepare_with(&self, is_due: bool, pause: &dyn Fn(u64)) -> Result<bool, WalError> {
         let _making = self.making.lock();
         let mut did = false;
         if self.ready.lock().reserve.is_none() {
-            let bytes = self.segment_bytes.min(RESERVE_BYTES_MAX);
-            self.make(RESERVE, bytes, &|_| ())?;
+            let bytes = self.reserve_usual();
+            self.make(RESERVE, bytes, &|_| true)?;
             self.ready.lock().reserve = Some(bytes);
             did = true;
         }
         {
             let mut ready = self.ready.lock();
-            if !ready.spares.is_empty() {
+            if !is_due || !ready.spares.is_empty() {
                 return Ok(did);
             }
-            ready.is_making = true;
+            ready.making = Making::Next;
         }
         let bytes = self.segment_bytes;
-        let made = self.make(SPARE, bytes, pause);
+        let made = self.make(SPARE, bytes, &|written| {
+            let is_wanted = || self.ready.lock().making == Making::Next;
+            is_wanted() && {
+                pause(written);
+                is_wanted()
+            }
+        });
         let mut ready = self.ready.lock();
-        ready.is_making = false;
-        made?;
-        ready.spares.push(Spare { name: SPARE, bytes, used: false });
+        ready.making = Making::Nothing;
+        if made? {
+            ready.spares.push(Spare { name: SPARE, bytes, used: false });
+        }
         Ok(true)
     }
 
@@ -223,41 +256,71 @@ impl Preparer {
             ready.spares.retain(|spare| spare.name != SPARE);
         }
         let bytes = bytes.max(usual).next_multiple_of(4096);
-        self.make(SPARE, bytes, &|_| ())?;
+        self.make(SPARE, bytes, &|_| true)?;
         Ok(Spare { name: SPARE, bytes, used: false })
     }
 
-    /// Takes over a dead segment as one of the next ones, unless there are enough; whether it did.
-    pub(crate) fn recycle(&self, name: &str, bytes: u64) -> Result<bool, WalError> {
+    /// Takes over a dead segment as one of the next ones, if it is one of at most `room`; whether it
+    /// did.
+    pub(crate) fn recycle(&self, name: &str, bytes: u64, room: usize) -> Result<bool, WalError> {
         let mut ready = self.ready.lock();
-        let kept = ready.spares.len() + usize::from(ready.is_making);
-        if kept >= self.spares_max || bytes != self.segment_bytes {
+        if ready.spares.len() >= room || bytes != self.segment_bytes {
             return Ok(false);
         }
         let is_free = |slot: &&&str| ready.spares.iter().all(|spare| spare.name != **slot);
         let Some(&slot) = RECYCLED.iter().find(is_free) else { return Ok(false) };
         self.disk.rename(name, slot).map_err(|error| WalError::io("rename", name, error))?;
         ready.spares.push(Spare { name: slot, bytes, used: true });
+        ready.give_up_beyond(room);
         Ok(true)
     }
 
-    /// Bytes of the files that are ready.
+    /// Gives one up, if there are more than `room`; its name, if that was a file, which is to be
+    /// removed now.
+    pub(crate) fn give_up(&self, room: usize) -> Option<&'static str> {
+        let mut ready = self.ready.lock();
+        ready.give_up_beyond(room);
+        if ready.spares.len() > room { ready.spares.pop().map(|spare| spare.name) } else { None }
+    }
+
+    /// Whether there is none, nor soon will be.
+    pub(crate) fn has_none(&self) -> bool {
+        self.ready.lock().count() == 0
+    }
+
+    /// Length of the reserve, whether it is there or is still to be made.
+    pub(crate) fn reserve_bytes(&self) -> u64 {
+        self.ready.lock().reserve.unwrap_or(self.reserve_usual())
+    }
+
+    fn reserve_usual(&self) -> u64 {
+        self.segment_bytes.min(RESERVE_BYTES_MAX)
+    }
+
+    /// Bytes of the files that are ready or being made, the reserve among them.
     #[must_use]
     pub fn ready_bytes(&self) -> u64 {
         let ready = self.ready.lock();
+        let making = if ready.making == Making::Next { self.segment_bytes } else { 0 };
         let spares: u64 = ready.spares.iter().map(|spare| spare.bytes).sum();
-        spares + ready.reserve.unwrap_or_default()
+        spares + making + ready.reserve.unwrap_or_default()
     }
 
-    fn make(&self, name: &str, bytes: u64, pause: &dyn Fn(u64)) -> Result<(), WalError> {
-        self.disk.create_log(PREPARE, bytes, pause).map_err(|error| {
-            if is_full(&error) {
-                WalError::Full { bytes }
-            } else {
-                WalError::io("allocate", PREPARE, error)
-            }
-        })?;
+    /// Makes a file, as long as `is_wanted` says so; whether it is there.
+    fn make(
+        &self,
+        name: &str,
+        bytes: u64,
+        is_wanted: &dyn Fn(u64) -> bool,
+    ) -> Result<bool, WalError> {
+        match self.disk.create_log(PREPARE, bytes, is_wanted) {
+            Ok(true) => {}
+            Ok(false) => return Ok(false),
+            Err(error) if is_full(&error) => return Err(WalError::Full { bytes }),
+            Err(error) => return Err(WalError::io("allocate", PREPARE, error)),
+        }
         self.disk.rename(PREPARE, name).map_err(|error| WalError::io("rename", PREPARE, error))?;
-        self.disk.sync_dir().map_err(|error| WalError::io("sync", "", error))
+        self.disk.sync_dir().map_err(|error| WalError::io("sync", "", error))?;
+        Ok(true)
     }
 }

@@ -230,17 +230,13 @@ impl Wal {
         self.stats.bytes
     }
 
-    /// Whether so much of the segment is used that it is time to prepare the next one: an eighth, so
-    /// that a log that grows as fast as the disk takes it does not wait for the zeros. If only one
-    /// is kept ahead, half: by then an old segment may have died, whose file can be used again, and
-    /// for which there would be no place. A shorter one, made for the start, is soon full.
+    /// Whether so much of the segment is used that it is time to prepare the next one, and none is
+    /// ready or being made: an eighth, so that a log that grows as fast as the disk takes it does not
+    /// wait for the zeros, and what has just died can be used instead. A shorter one, made for the
+    /// start, is soon full. Best asked after [`Wal::collect`], which makes room for it.
     #[must_use]
     pub fn wants_segment(&self) -> bool {
-        if self.active.file.len() < self.options.segment_bytes() {
-            return true;
-        }
-        let share = if self.options.spares_max() == 1 { 2 } else { 8 };
-        self.active.at >= self.active.file.len() / share
+        self.preparer.is_due() && self.preparer.has_none()
     }
 
     fn check(&mut self, groups: &[GroupRecord<'_>]) -> Result<(), WalError> {
@@ -351,12 +347,17 @@ impl Wal {
             recycled: false,
             whole_blocks: self.active.header.whole_blocks,
         };
+        // The one after it is not due yet.
+        self.preparer.demand().note(0, self.options.segment_bytes());
         let disk = &self.disk;
         let started = self.preparer.take(next.first_offset() as u64 + bytes, |spare| {
             Active::start(disk.as_ref(), spare, next, &mut |_| Ok(()))
         });
         let active = match started {
-            Err(full @ WalError::Full { .. }) => return Err(full),
+            Err(full @ WalError::Full { .. }) => {
+                self.preparer.demand().note(0, self.active.room());
+                return Err(full);
+            }
             Err(error) => {
                 self.poisoned = true;
                 return Err(error);

@@ -141,7 +141,7 @@ impl ThreadCluster {
         let disk = self.directory(store)?;
         let claim =
             Claim::new(disk.as_ref(), store, ClusterId(1)).map_err(|error| error.to_string())?;
-        let options = WalOptions { segment_bytes: self.options.segment_bytes, spares_max: 1 };
+        let options = WalOptions { segment_bytes: self.options.segment_bytes };
         let (wal, recovered) = Wal::open(Arc::clone(&disk), claim.identity(), options)
             .map_err(|error| error.to_string())?;
         let compacted = recovered.groups.iter().map(|(region, log)| (*region, log.compacted.index));

@@ -16,11 +16,9 @@ pub(super) const IDENTITY: Identity =
 /// Small, so that a few batches fill several.
 pub(super) const SEGMENT_BYTES: u64 = 16 << 10;
 
-/// Opens the log with segments of [`SEGMENT_BYTES`]. Where it is written directly several dead ones
-/// are kept to be used again, elsewhere one, so that files are removed too.
+/// Opens the log with segments of [`SEGMENT_BYTES`].
 pub(super) fn open(disk: Arc<dyn Disk>) -> Result<(Wal, Recovered), WalError> {
-    let spares_max = if disk.block_bytes() > 1 { 4 } else { 1 };
-    Wal::open(disk, &IDENTITY, WalOptions { segment_bytes: SEGMENT_BYTES, spares_max })
+    Wal::open(disk, &IDENTITY, WalOptions { segment_bytes: SEGMENT_BYTES })
 }
 
 /// Entries of `count` times `bytes` bytes, each filled with the low byte of its index and term.

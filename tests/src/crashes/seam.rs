@@ -246,11 +246,19 @@ impl Disk for Seam {
         self.disk.open(name)
     }
 
-    fn create_log(&self, name: &str, len: u64, pause: &dyn Fn(u64)) -> io::Result<()> {
+    fn create_log(
+        &self,
+        name: &str,
+        len: u64,
+        is_wanted: &dyn Fn(u64) -> bool,
+    ) -> io::Result<bool> {
         self.whole(Call::Fallocate)?;
         self.forget(name)?;
-        self.disk.create_log(name, len, pause)?;
-        self.add(name, true).map(drop)
+        let is_there = self.disk.create_log(name, len, is_wanted)?;
+        if is_there {
+            self.add(name, true)?;
+        }
+        Ok(is_there)
     }
 
     fn append_log(&self, name: &str) -> io::Result<Box<dyn LogFile>> {

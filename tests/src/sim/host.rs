@@ -141,7 +141,7 @@ impl<M: Machine> Host<M> {
             IdentityError::Damaged { .. } => StartFailure::Damaged(why.to_string()),
             other => StartFailure::violated(other),
         })?;
-        let wal_options = WalOptions { segment_bytes: options.segment_bytes, spares_max: 1 };
+        let wal_options = WalOptions { segment_bytes: options.segment_bytes };
         let opened = Wal::open(Arc::clone(&disk), claim.identity(), wal_options);
         let (wal, recovered) = opened.map_err(StartFailure::of_log)?;
         self.shadow.check(&recovered.groups).map_err(StartFailure::Violated)?;
@@ -215,7 +215,7 @@ impl<M: Machine> Host<M> {
         image.lose_power(&mut |_| Fate::Lost);
         let disk = image.mount();
         let claim = Claim::new(disk.as_ref(), self.id, CLUSTER).map_err(|e| e.to_string())?;
-        let wal_options = WalOptions { segment_bytes: options.segment_bytes, spares_max: 1 };
+        let wal_options = WalOptions { segment_bytes: options.segment_bytes };
         let (_, recovered) =
             Wal::open(disk, claim.identity(), wal_options).map_err(|e| e.to_string())?;
         self.shadow.check(&recovered.groups)

@@ -187,7 +187,7 @@ mod tests {
         let disk = SimDisk::new(seed);
         let mount = disk.mount();
         let claim = Claim::new(&*mount, StoreId(1), ClusterId(1)).expect("an empty disk");
-        let options = WalOptions { segment_bytes: 8 << 10, ..WalOptions::default() };
+        let options = WalOptions { segment_bytes: 8 << 10 };
         let (mut wal, _) = Wal::open(mount, claim.identity(), options).expect("an empty disk");
         for index in 1..=count {
             let entry = Entry::normal(vec![index as u8; 100].into());
@@ -204,11 +204,7 @@ mod tests {
     fn start(disk: &SimDisk) -> Result<LogId, String> {
         let mount = disk.mount();
         let claim = Claim::new(&*mount, StoreId(1), ClusterId(1)).map_err(|e| e.to_string())?;
-        let opened = Wal::open(
-            mount,
-            claim.identity(),
-            WalOptions { segment_bytes: 8 << 10, ..WalOptions::default() },
-        );
+        let opened = Wal::open(mount, claim.identity(), WalOptions { segment_bytes: 8 << 10 });
         let (_, recovered) = opened.map_err(|e| e.to_string())?;
         let last = recovered.groups.get(&RegionId::FIRST).map_or(0, |log| log.last);
         Ok(LogId::new(1, last))

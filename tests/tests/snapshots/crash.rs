@@ -31,7 +31,7 @@ struct Found {
 fn starts(image: &SimDisk, what: &str) -> Found {
     let disk = image.mount();
     let claim = Claim::new(disk.as_ref(), S1, ClusterId(1)).expect(what);
-    let options = WalOptions { segment_bytes: 64 << 10, ..WalOptions::default() };
+    let options = WalOptions { segment_bytes: 64 << 10 };
     let (wal, recovered) = Wal::open(Arc::clone(&disk), claim.identity(), options).expect(what);
     incoming::remove_unfinished(&*disk).expect(what);
     let checkpoints = CheckpointOptions {

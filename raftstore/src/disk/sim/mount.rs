@@ -58,7 +58,15 @@ impl Disk for Mounted {
         Ok(Box::new(self.handle(inode)))
     }
 
-    fn create_log(&self, name: &str, len: u64, _: &dyn Fn(u64)) -> io::Result<()> {
+    fn create_log(
+        &self,
+        name: &str,
+        len: u64,
+        is_wanted: &dyn Fn(u64) -> bool,
+    ) -> io::Result<bool> {
+        if !is_wanted(0) {
+            return Ok(false);
+        }
         let mut state = self.disk.state.lock();
         state.begin_whole(self.epoch, Operation::Create, name)?;
         let inode = state.create(name, len)?;
@@ -67,7 +75,7 @@ impl Disk for Mounted {
             state.names.remove(name);
             state.pending.push(NameChange::Remove { name: name.to_owned() });
         }
-        synced
+        synced.map(|()| true)
     }
 
     fn append_log(&self, name: &str) -> io::Result<Box<dyn LogFile>> {

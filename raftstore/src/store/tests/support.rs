@@ -35,7 +35,7 @@ impl Disk {
 pub(super) fn open_wal(drive: &SimDisk, _id: StoreId) -> (Wal, Recovered) {
     // One identity for all, so that any disk can be looked at.
     let identity = Identity { store: S1, cluster: ClusterId(1), generation: 1 };
-    let options = WalOptions { segment_bytes: 16 << 10, ..WalOptions::default() };
+    let options = WalOptions { segment_bytes: 16 << 10 };
     Wal::open(drive.mount(), &identity, options).expect("opens")
 }
 

@@ -9,5 +9,6 @@ mod model;
 mod reading;
 mod real;
 mod restart;
+mod space;
 mod spill;
 mod support;

@@ -107,8 +107,7 @@ fn run(place: &Place, actions: &[Action]) {
     }
     while wal.collect().expect("collects") {}
     let stats = wal.stats();
-    // Three segments and the reserve, which is a whole one here.
-    let bound = 2 * stats.live_bytes + 4 * place.options().segment_bytes;
+    let bound = 2 * stats.live_bytes + 3 * place.options().segment_bytes;
     assert!(stats.file_bytes <= bound, "{stats:?} exceeds {bound}");
     reopen(place, wal, true, &model);
 }

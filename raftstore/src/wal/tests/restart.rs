@@ -3,11 +3,11 @@
 use raft::LogId;
 
 use super::images::{Counts, Deed, SEGMENT_BYTES, attack, open, record};
-use super::support::{IDENTITY, Model, Step, append, append_one, filled, hard_state};
+use super::support::{Model, Step, append, append_one, filled, hard_state};
 use crate::disk::SimDisk;
 use crate::disk::sim::{Crash, Fate, Unsynced};
 use crate::region::RegionId;
-use crate::wal::{Recovered, SegmentHeader, Torn, Wal, WalOptions, segment_name};
+use crate::wal::{Recovered, SegmentHeader, Torn, Wal, segment_name};
 
 fn new(seed: u64) -> (SimDisk, Wal) {
     let disk = SimDisk::new(seed);
@@ -178,44 +178,6 @@ fn w7_recycled_segments_have_no_foreign_records() {
     assert!(counts.torn > 300, "{counts:?}");
 }
 
-/// A log whose groups compact at the same time has as many segments ready as have died, and fills
-/// no new one; a restart neither.
-#[test]
-fn segments_that_die_together_are_used_again_together() {
-    let options = WalOptions { segment_bytes: SEGMENT_BYTES, spares_max: 4 };
-    let disk = SimDisk::new(1);
-    let (mut wal, _) = Wal::open(disk.mount(), &IDENTITY, options).expect("opens");
-    let (mut first, mut made) = (1, Vec::new());
-    for lap in 0..6 {
-        made.push(0);
-        let start = wal.stats().segments_started;
-        while wal.stats().segments_started < start + 3 {
-            put(&mut wal, one(1, 1, first, 1, 1900));
-            first += 1;
-            if wal.wants_segment() && wal.preparer().prepare().expect("prepares") {
-                made[lap] += 1;
-            }
-        }
-        let mut step = one(1, 1, first, 1, 10);
-        step.compact = step.entries.last();
-        first += 1;
-        put(&mut wal, step);
-        wal.sync().expect("syncs");
-        while wal.collect().expect("collects") {}
-        let stats = wal.stats();
-        // The one written, those kept, and the reserve, which is a whole one here.
-        assert!(stats.file_bytes <= (1 + 4 + 1) * SEGMENT_BYTES, "{stats:?}");
-        if lap == 3 {
-            drop(wal);
-            disk.crash(Crash::Process);
-            (wal, _) = Wal::open(disk.mount(), &IDENTITY, options).expect("opens again");
-        }
-    }
-    // At first each is made, the one ahead too; after the restart, the one that took the last one's
-    // place.
-    assert_eq!(made, [4, 0, 0, 0, 1, 0]);
-}
-
 /// A crash that lost nothing written reports nothing torn, in a recycled segment too (museum W7).
 #[test]
 fn w7_stale_bytes_of_another_life_are_not_reported_as_torn() {
@@ -262,26 +224,6 @@ fn w13_an_idle_group_neither_loses_its_log_nor_pins_it() {
     assert!(stats.segments_dropped > 10 && stats.carried_bytes > 0, "{stats:?}");
     let (wal, recovered) = reopen(&disk, Crash::Power);
     model.check(&wal, &recovered);
-}
-
-/// What a busy group will soon compact away is not carried: of a segment just filled most is live for
-/// a while, and then nothing is.
-#[test]
-fn a_busy_group_is_not_carried() {
-    let (_disk, mut wal) = new(1);
-    for first in 1..200 {
-        let mut step = one(1, 1, first, 1, 400);
-        // Far less than a segment is kept.
-        step.compact = (first % 4 == 0 && first > 4).then(|| LogId::new(1, first - 4));
-        put(&mut wal, step);
-        wal.sync().expect("syncs");
-        while wal.collect().expect("collects") {}
-        let stats = wal.stats();
-        assert!(stats.file_bytes <= 2 * stats.live_bytes + 4 * SEGMENT_BYTES, "{stats:?}");
-    }
-    let stats = wal.stats();
-    assert!(stats.segments_dropped > 10, "{stats:?}");
-    assert_eq!(stats.carried_bytes, 0, "{stats:?}");
 }
 
 /// Every segment has a salt of its own, also when it takes another's place and number (museum W7).

@@ -14,7 +14,7 @@ fn step(n: u64) -> Step {
 }
 
 fn open(place: &Place) -> Wal {
-    let options = WalOptions { segment_bytes: 32 << 20, ..WalOptions::default() };
+    let options = WalOptions { segment_bytes: 32 << 20 };
     Wal::open(place.disk(), &IDENTITY, options).expect("opens").0
 }
 
@@ -39,7 +39,7 @@ fn what_nobody_syncs_is_written_and_reads_the_same() {
         let pending = wal.begin_sync().expect("begins").expect("the last batch is never spilled");
         assert_eq!(pending.run().expect("syncs"), wal.appended());
         drop(wal);
-        let options = WalOptions { segment_bytes: 32 << 20, ..WalOptions::default() };
+        let options = WalOptions { segment_bytes: 32 << 20 };
         let (wal, recovered) = place.open(options);
         model.check(&wal, &recovered);
     }

@@ -14,9 +14,8 @@ use crate::wal::{GroupLog, GroupRecord, Recovered, Wal, WalError, WalOptions};
 pub(super) const IDENTITY: Identity =
     Identity { store: StoreId(1), cluster: ClusterId(7), generation: 3 };
 
-/// Keeps no more than the next segment.
 pub(super) fn small(segment_bytes: u64) -> WalOptions {
-    WalOptions { segment_bytes, spares_max: 1 }
+    WalOptions { segment_bytes }
 }
 
 /// A disk that can be closed and opened again.

@@ -103,6 +103,41 @@ fn a_log_file_is_filled_as_long_as_it_is_wanted() {
     }
 }
 
+/// Bytes that somebody reads before they are handed out to be written are written all the same,
+/// whether they are few, and joined to one write, or many.
+#[test]
+fn what_is_read_while_it_gathers_is_written_in_its_place() {
+    for (_, disk) in disks().into_iter().filter(|(_, disk)| disk.flushes_max() > 1) {
+        disk.create_log("log", 4 << 20, &|_| true).expect("creates");
+        let mut log = disk.append_log("log").expect("opens");
+        let view = log.view();
+        let content: Vec<u8> = (0..3u32 << 20).map(|at| (at / 512 % 251) as u8).collect();
+        let mut end = 0;
+        for bytes in [512, 4096, 200 << 10, 512, 1 << 20] {
+            let from = end;
+            for _ in 0..2 {
+                log.append(&content[end..end + bytes]).expect("appends");
+                end += bytes;
+                assert_eq!(
+                    view.after(end as u64 - 512).expect("there")[..512],
+                    content[end - 512..end]
+                );
+                assert_eq!(
+                    view.bytes(from as u64..end as u64).expect("there")[..],
+                    content[from..end]
+                );
+            }
+            log.append(&content[end..end + 512]).expect("appends");
+            end += 512;
+            log.flush().run().expect("writes");
+            assert_eq!(view.bytes(0..end as u64).expect("there")[..], content[..end]);
+        }
+        drop((log, view));
+        let view = disk.view_log("log").expect("there");
+        assert_eq!(view.bytes(0..end as u64).expect("there")[..], content[..end]);
+    }
+}
+
 /// Several writes of one file on their way, landing in another order than they began.
 #[test]
 fn writes_past_the_cache_land_in_any_order() {

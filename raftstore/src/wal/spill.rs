@@ -3,8 +3,10 @@
 //! On a disk that is written past the page cache, appended bytes stay in memory until a sync is
 //! asked for. Where none is, they would pile up: so when a few megabytes have gathered, a thread
 //! writes them while more gather. It is a sync like any other ([`super::flight`]), with its failure
-//! noticed by whoever comes next. Memory holds twice [`SPILL_BYTES`] and the record appended last.
+//! noticed by whoever comes next. Memory holds three times [`SPILL_BYTES`] and the record appended
+//! last.
 
+use std::collections::VecDeque;
 use std::thread::{Builder, JoinHandle};
 
 use super::error::WalError;
@@ -14,10 +16,13 @@ use super::{PendingSync, Wal};
 /// log with syncs, which gathers less between two of them, never gets here.
 const SPILL_BYTES: u64 = 3 << 20;
 
-/// A thread that writes; dropped, it has ended, and nothing of the log is written any more.
+/// How many write at a time: while one gets its bytes together, the disk has those of the other.
+const THREADS_MAX: usize = 2;
+
+/// Threads that write; dropped, they have ended, and nothing of the log is written any more.
 #[derive(Debug, Default)]
 pub(super) struct Spill {
-    thread: Option<JoinHandle<()>>,
+    threads: VecDeque<JoinHandle<()>>,
     /// Bytes that had ever been appended when the last sync or spill began.
     begun_bytes: u64,
 }
@@ -27,18 +32,21 @@ impl Spill {
     fn start(&mut self, pending: PendingSync) {
         // What comes of it, the syncs on their way know.
         let run = move || drop(pending.run());
-        self.thread = Builder::new().name("log-spill".into()).spawn(run).ok();
+        self.threads.extend(Builder::new().name("log-spill".into()).spawn(run));
     }
 
-    fn end(&mut self) {
-        // If it panicked, that was printed, and its sync never landed.
-        let _ = self.thread.take().map(JoinHandle::join);
+    /// Waits until at most `left` write.
+    fn end(&mut self, left: usize) {
+        while self.threads.len() > left {
+            // If it panicked, that was printed, and its sync never landed.
+            let _ = self.threads.pop_front().map(JoinHandle::join);
+        }
     }
 }
 
 impl Drop for Spill {
     fn drop(&mut self) {
-        self.end();
+        self.end(0);
     }
 }
 
@@ -50,16 +58,18 @@ impl Wal {
         if gathered < SPILL_BYTES || self.disk.flushes_max() == 1 {
             return Ok(());
         }
-        if let Some(pending) = self.begin_sync()? {
+        self.spill.end(THREADS_MAX - 1);
+        self.spill.begun_bytes = self.stats.bytes;
+        if let Some(pending) = self.begin()? {
             self.spill.start(pending);
         }
         Ok(())
     }
 
-    /// Waits for the thread: a sync that landed before it would cover nothing, and nobody would
-    /// hear when it does.
+    /// Waits for the threads: a sync that landed before them would cover nothing, and nobody would
+    /// hear when they do.
     pub(super) fn end_spill(&mut self) {
-        self.spill.end();
+        self.spill.end(0);
         self.spill.begun_bytes = self.stats.bytes;
     }
 }

@@ -142,6 +142,10 @@ impl Wal {
     /// [`WalError::Poisoned`] after a failure.
     pub fn begin_sync(&mut self) -> Result<Option<PendingSync>, WalError> {
         self.end_spill();
+        self.begin()
+    }
+
+    pub(super) fn begin(&mut self) -> Result<Option<PendingSync>, WalError> {
         self.check_health()?;
         if self.begun == self.appended {
             return Ok(None);

@@ -149,3 +149,20 @@ fn a_segment_being_made_is_given_up_for_a_dead_one() {
     assert_eq!(names, ["wal-0000000002.log", "wal-recycled.log", "wal-reserve.log"]);
     assert_eq!(log.within_the_bound().file_bytes, 2 * SEGMENT_BYTES + (1 << 20));
 }
+
+/// Whoever makes segments may be told late that one was wanted: then it is not time for the next.
+#[test]
+fn no_segment_is_made_before_it_is_time() {
+    let mut log = Watched::new();
+    log.fill(1, 1, |_| ());
+    assert!(!log.wal.wants_segment());
+    let preparer = log.wal.preparer();
+    assert!(!preparer.prepare_in_step(&|_| panic!("makes one")).expect("looks"));
+    while !log.wal.wants_segment() {
+        log.last[0] += 1;
+        let entry = filled(1, log.last[0], 1, ENTRY_BYTES);
+        append_one(&mut log.wal, &Step::append(1, entry)).expect("appends");
+    }
+    assert!(preparer.prepare_in_step(&|_| true).expect("makes one"));
+    assert!(!log.wal.wants_segment());
+}

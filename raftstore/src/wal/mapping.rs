@@ -14,11 +14,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use memmap2::{Advice, MmapOptions, MmapRaw};
+use memmap2::{MmapOptions, MmapRaw};
 
 use crate::disk::LogView;
 
 mod system;
+mod view;
 
 pub(crate) use system::{allocate, file_system, tell_bus_errors};
 
@@ -33,7 +34,7 @@ struct Mapping {
 pub(crate) fn view(file: &File) -> io::Result<Arc<dyn LogView>> {
     let map = MmapOptions::new().map_raw_read_only(file)?;
     let fixed = AtomicUsize::new(map.len());
-    Ok(Arc::new(View(Arc::new(Mapping { map, fixed }))))
+    Ok(view::of(Arc::new(Mapping { map, fixed })))
 }
 
 /// Bytes of a mapping, lent out; they keep it alive.
@@ -59,29 +60,6 @@ fn lend(mapping: &Arc<Mapping>, range: Range<u64>) -> Option<Bytes> {
     }
     let range = range.start as usize..range.end as usize;
     Some(Bytes::from_owner(Lent { mapping: Arc::clone(mapping), range }))
-}
-
-#[derive(Debug)]
-struct View(Arc<Mapping>);
-
-impl LogView for View {
-    fn len(&self) -> u64 {
-        self.0.fixed.load(Ordering::Acquire) as u64
-    }
-
-    fn bytes(&self, range: Range<u64>) -> Option<Bytes> {
-        lend(&self.0, range)
-    }
-
-    fn read_ahead(&self, range: Range<u64>) {
-        let range = range.start as usize..(range.end as usize).min(self.0.map.len());
-        // Kernels before 5.14 don't know it; then the pages come when they are needed.
-        let _ = self.0.map.advise_range(Advice::PopulateRead, range.start, range.len());
-    }
-
-    fn is_lent(&self) -> bool {
-        Arc::strong_count(&self.0) > 1
-    }
 }
 
 /// A file in memory, in the hands of its only writer.
@@ -146,7 +124,7 @@ impl Map {
     }
 
     pub(crate) fn view(&self) -> Arc<dyn LogView> {
-        Arc::new(View(Arc::clone(&self.mapping)))
+        view::of(Arc::clone(&self.mapping))
     }
 
     pub(crate) fn bytes(&self, range: Range<u64>) -> Option<Bytes> {

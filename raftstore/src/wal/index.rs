@@ -35,6 +35,9 @@ pub struct GroupLog {
 pub(crate) struct Group {
     pub(crate) hard_state: HardState,
     pub(crate) compacted: LogId,
+    /// Its last entry, that of the last piece; `compacted` if there is none. Kept here because each
+    /// append asks for it, and where the pieces end is a cache miss.
+    last: LogId,
     /// By index, ascending, without overlap; without holes except during recovery.
     pub(crate) pieces: Vec<Piece>,
     /// How many pieces at the front are compacted away; they go all at once when they are many.
@@ -50,7 +53,12 @@ impl Group {
     }
 
     pub(crate) fn last(&self) -> Index {
-        self.live().last().map_or(self.compacted.index, |piece| piece.end() - 1)
+        self.last.index
+    }
+
+    fn last_of_pieces(&self) -> LogId {
+        let last = self.live().last();
+        last.map_or(self.compacted, |piece| LogId::new(piece.term, piece.end() - 1))
     }
 
     /// The pieces that reach into `range`.
@@ -65,10 +73,11 @@ impl Group {
         if index == self.compacted.index {
             return Some(self.compacted.term);
         }
-        // Mostly it is what the next entry follows; searching takes a cache miss each step.
-        let last = self.live().last().filter(|last| last.first <= index && index < last.end());
-        let piece = last.or_else(|| self.within(index..index + 1).first());
-        piece.map(|piece| piece.term)
+        // Mostly it is what the next entry follows.
+        if index == self.last.index {
+            return Some(self.last.term);
+        }
+        self.within(index..index + 1).first().map(|piece| piece.term)
     }
 
     /// What of it is in `segment`.
@@ -77,6 +86,7 @@ impl Group {
         Group {
             hard_state: self.hard_state,
             compacted: self.compacted,
+            last: self.last,
             pieces: pieces.copied().collect(),
             dead: 0,
             hard_state_in: self.hard_state_in.filter(|at| *at == segment),
@@ -144,7 +154,7 @@ impl LogIndex {
             release(segments, group.live());
             group.pieces.clear();
             group.dead = 0;
-            group.compacted = at;
+            (group.compacted, group.last) = (at, at);
             move_anchor(segments, group.compacted_in.replace(segment), Some(segment));
         }
         for piece in pieces {
@@ -162,6 +172,7 @@ impl LogIndex {
                 move_anchor(segments, group.compacted_in.replace(segment), Some(segment));
             }
         }
+        debug_assert_eq!(group.last, group.last_of_pieces());
     }
 
     /// Checks that applying `record` would leave a log without holes whose terms don't fall.
@@ -171,7 +182,7 @@ impl LogIndex {
     pub(crate) fn check(&self, record: &GroupRecord<'_>) -> Result<(), WalError> {
         let none = Group::default();
         let known = self.groups.get(&record.region).unwrap_or(&none);
-        let fresh = record.reset.map(|at| Group { compacted: at, ..Group::default() });
+        let fresh = record.reset.map(|at| Group { compacted: at, last: at, ..Group::default() });
         let group = fresh.as_ref().unwrap_or(known);
         let log = (group.compacted, group.last());
         let refuse =
@@ -265,7 +276,8 @@ fn move_anchor(segments: &mut Segments, from: Option<u64>, to: Option<u64>) {
 impl Group {
     /// Adds entries at the end, in place of what is there from their first index on.
     fn append(&mut self, piece: &Piece, segments: &mut Segments) {
-        while let Some(last) = self.pieces.last().copied()
+        while piece.first <= self.last.index
+            && let Some(last) = self.pieces.last().copied()
             && self.pieces.len() > self.dead
             && last.end() > piece.first
         {
@@ -278,7 +290,10 @@ impl Group {
         }
         if let Some(piece) = piece.cut(self.compacted.index + 1..Index::MAX) {
             hold(segments, &piece);
+            self.last = LogId::new(piece.term, piece.end() - 1);
             self.pieces.push(piece);
+        } else {
+            self.last = self.last_of_pieces();
         }
     }
 
@@ -295,6 +310,7 @@ impl Group {
         let new: Vec<Piece> = before.into_iter().chain([piece]).chain(after).collect();
         new.iter().for_each(|piece| hold(segments, piece));
         self.pieces.splice(from..to, new);
+        self.last = self.last_of_pieces();
     }
 
     /// Drops the entries up to `at`.
@@ -312,6 +328,7 @@ impl Group {
                 }
             }
         }
+        self.last = self.last_of_pieces();
         if self.dead > 32 && self.dead * 2 > self.pieces.len() {
             self.pieces.drain(..self.dead);
             self.dead = 0;

@@ -13,7 +13,9 @@ use std::rc::Rc;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use raftstore::StoreId;
 use raftstore::disk::Route;
+use raftstore::store::StoreConfig;
 use raftstore::wal::PendingSync;
 
 use crate::cells::{self, Cell, Figure, Latencies, during, figure};
@@ -27,9 +29,6 @@ const PAYLOAD: usize = 256;
 const SHAPES: [(u64, usize); 5] = [(1, 1), (1, 16), (1, 256), (100, 1), (100, 16)];
 /// Threads of the cells with several syncs on their way.
 const DEPTH: usize = 4;
-/// What a busy group of a store keeps by its defaults: 16,384 entries.
-const KEPT_BYTES: u64 = 16_384 * PAYLOAD as u64;
-
 /// The routes, as they are called in figures. The first is what a store does unless told otherwise.
 const ROUTES: [(&str, Option<Route>); 4] = [
     ("raftkv", None),
@@ -57,7 +56,9 @@ impl Shared {
     }
 
     fn create(&self) -> Log {
-        Log::create(&self.dir, self.route, self.groups * KEPT_BYTES)
+        // What a busy group of a store keeps.
+        let entries = StoreConfig::new(StoreId(1)).compact_entries;
+        Log::create(&self.dir, self.route, self.groups * entries * PAYLOAD as u64)
     }
 
     /// A cell that measures with the log, and puts it back.

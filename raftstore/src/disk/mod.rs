@@ -84,9 +84,8 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// changing metadata: allocated, written with zeros, and synced. One that had the name is
     /// gone. The name itself is not durable yet.
     ///
-    /// `is_wanted` is told how many bytes are written, each time before more are, and may take its
-    /// time; if it says no, nothing stays behind, and the result is `false`. A disk that writes all
-    /// at once does not call it.
+    /// `is_wanted` is told how many bytes are written, now and then before more are, and may take its
+    /// time; if it says no, nothing stays behind, and the result is `false`.
     ///
     /// # Errors
     /// `StorageFull` or `QuotaExceeded` if there is no room, and then nothing stays behind; or

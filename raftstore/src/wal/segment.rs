@@ -18,6 +18,7 @@
 //! One more file, the reserve, is small and used by nobody but a start that finds the disk full.
 
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -169,7 +170,13 @@ impl Preparer {
     /// As [`Preparer::prepare`].
     pub fn prepare_in_step(&self, sleep: &dyn Fn(Instant) -> bool) -> Result<bool, WalError> {
         let pace = Pace::new(&self.demand, self.segment_bytes);
-        self.prepare_with(self.is_due(), &|written| pace.keep(written, sleep))
+        let sleep = |until| sleep(until) || !self.is_making();
+        self.prepare_with(self.is_due(), &|written| pace.keep(written, &sleep))
+    }
+
+    /// Whether a segment is being made and still wanted.
+    fn is_making(&self) -> bool {
+        self.ready.lock().making == Making::Next
     }
 
     /// Whether so little is left of the segment being written that it is time for the next one.
@@ -195,16 +202,21 @@ impl Preparer {
         }
         let bytes = self.segment_bytes;
         let made = self.make(SPARE, bytes, &|written| {
-            let is_wanted = || self.ready.lock().making == Making::Next;
-            is_wanted() && {
-                pause(written);
-                is_wanted()
-            }
+            pause(written);
+            self.is_making()
         });
-        let mut ready = self.ready.lock();
-        ready.making = Making::Nothing;
-        if made? {
-            ready.spares.push(Spare { name: SPARE, bytes, used: false });
+        let is_there = made.inspect_err(|_| self.ready.lock().making = Making::Nothing)?;
+        let is_late = {
+            let mut ready = self.ready.lock();
+            let is_wanted = mem::take(&mut ready.making) == Making::Next;
+            if is_there && is_wanted {
+                ready.spares.push(Spare { name: SPARE, bytes, used: false });
+            }
+            is_there && !is_wanted
+        };
+        if is_late {
+            // Given up when all of it was written.
+            self.remove(SPARE)?;
         }
         Ok(true)
     }
@@ -304,6 +316,11 @@ impl Preparer {
         let making = if ready.making == Making::Next { self.segment_bytes } else { 0 };
         let spares: u64 = ready.spares.iter().map(|spare| spare.bytes).sum();
         spares + making + ready.reserve.unwrap_or_default()
+    }
+
+    fn remove(&self, name: &str) -> Result<(), WalError> {
+        self.disk.remove(name).map_err(|error| WalError::io("remove", name, error))?;
+        self.disk.sync_dir().map_err(|error| WalError::io("sync", "", error))
     }
 
     /// Makes a file, as long as `is_wanted` says so; whether it is there.

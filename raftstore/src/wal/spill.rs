@@ -14,7 +14,7 @@ use super::{PendingSync, Wal};
 
 /// What gathers before it is written: large enough that starting a thread costs nothing, and that a
 /// log with syncs, which gathers less between two of them, never gets here.
-const SPILL_BYTES: u64 = 3 << 20;
+const SPILL_BYTES: u64 = 2 << 20;
 
 /// How many write at a time: while one gets its bytes together, the disk has those of the other.
 const THREADS_MAX: usize = 2;
@@ -24,7 +24,7 @@ const THREADS_MAX: usize = 2;
 pub(super) struct Spill {
     threads: VecDeque<JoinHandle<()>>,
     /// Bytes that had ever been appended when the last sync or spill began.
-    begun_bytes: u64,
+    pub(super) begun_bytes: u64,
 }
 
 impl Spill {
@@ -59,7 +59,6 @@ impl Wal {
             return Ok(());
         }
         self.spill.end(THREADS_MAX - 1);
-        self.spill.begun_bytes = self.stats.bytes;
         if let Some(pending) = self.begin()? {
             self.spill.start(pending);
         }
@@ -70,6 +69,5 @@ impl Wal {
     /// hear when they do.
     pub(super) fn end_spill(&mut self) {
         self.spill.end(0);
-        self.spill.begun_bytes = self.stats.bytes;
     }
 }

@@ -145,7 +145,9 @@ impl Wal {
         self.begin()
     }
 
+    /// As [`Wal::begin_sync`], beside what the spill still writes.
     pub(super) fn begin(&mut self) -> Result<Option<PendingSync>, WalError> {
+        self.spill.begun_bytes = self.stats.bytes;
         self.check_health()?;
         if self.begun == self.appended {
             return Ok(None);

@@ -29,10 +29,13 @@ fn what_nobody_syncs_is_written_and_reads_the_same() {
         for n in 1..=BATCHES {
             append_one(&mut wal, &step(n)).expect("appends");
             model.apply(&[step(n)]);
-            // All but the last few megabytes: one spill on its way, and what gathers meanwhile.
+            // All but the last few megabytes: two spills on their way, and what gathers meanwhile.
             let behind = (wal.appended().0 - wal.durable().0) as usize * BATCH_BYTES;
             assert!(behind <= 8 << 20, "{behind} bytes in memory");
         }
+        // Each of several batches.
+        let spills = wal.stats().syncs;
+        assert!((4..BATCHES / 4).contains(&spills), "{spills}");
         assert!(wal.durable() > Lsn(0) && wal.durable() < wal.appended(), "{wal:?}");
         model.check_entries(&wal);
         // A sync covers the rest, after whatever is on its way.

@@ -300,6 +300,13 @@ impl Preparer {
         self.ready.lock().count() == 0
     }
 
+    /// Whether [`Preparer::prepare`] has anything to make: a segment, or the reserve that a start on a
+    /// full disk has used up.
+    pub(crate) fn lacks_any(&self) -> bool {
+        let ready = self.ready.lock();
+        ready.count() == 0 || ready.reserve.is_none()
+    }
+
     /// Length of the reserve, whether it is there or is still to be made.
     pub(crate) fn reserve_bytes(&self) -> u64 {
         self.ready.lock().reserve.unwrap_or(self.reserve_usual())

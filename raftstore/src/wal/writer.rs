@@ -237,12 +237,13 @@ impl Wal {
     }
 
     /// Whether so much of the segment is used that it is time to prepare the next one, and none is
-    /// ready or being made: an eighth, so that a log that grows as fast as the disk takes it does not
-    /// wait for the zeros, and what has just died can be used instead. A shorter one, made for the
-    /// start, is soon full. Best asked after [`Wal::collect`], which makes room for it.
+    /// ready or being made, or the reserve is missing: an eighth, so that a log that grows as fast as
+    /// the disk takes it does not wait for the zeros, and what has just died can be used instead. A
+    /// shorter one, made for the start, is soon full. Best asked after [`Wal::collect`], which makes
+    /// room for it.
     #[must_use]
     pub fn wants_segment(&self) -> bool {
-        self.preparer.is_due() && self.preparer.has_none()
+        self.preparer.is_due() && self.preparer.lacks_any()
     }
 
     fn check(&mut self, groups: &[GroupRecord<'_>]) -> Result<(), WalError> {

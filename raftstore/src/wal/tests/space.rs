@@ -157,6 +157,35 @@ fn a_segment_being_made_is_given_up_for_a_dead_one() {
     assert_eq!(log.within_the_bound().file_bytes, 2 * SEGMENT_BYTES + (1 << 20));
 }
 
+/// The reserve that a start on a full disk used is made again, also where dead segments are at hand
+/// (museum W17).
+#[test]
+fn a_missing_reserve_is_made_again_beside_a_segment_that_is_ready() {
+    let mut log = Watched::new();
+    log.fill(1, 6, |log| {
+        if log.last[0] > 8 {
+            log.compact(1, 8);
+        }
+    });
+    log.disk.crash(Crash::Process);
+    log.disk.mount().remove("wal-reserve.log").expect("there");
+    log.wal = Wal::open(log.disk.mount(), &IDENTITY, small(SEGMENT_BYTES)).expect("opens").0;
+    let disk = log.disk.clone();
+    let has = |name: &str| disk.mount().list().expect("lists").contains(&name.to_owned());
+    // Opening took the dead segment that was there; by and by there is another.
+    while !(has("wal-recycled.log") && log.wal.wants_segment()) {
+        log.last[0] += 1;
+        let entry = filled(1, log.last[0], 1, ENTRY_BYTES);
+        let at = Some(LogId::new(1, log.last[0] - 8));
+        append_one(&mut log.wal, &Step { compact: at, ..Step::append(1, entry) }).expect("appends");
+        log.wal.sync().expect("syncs");
+        log.collect();
+        assert!(log.last[0] < 1000, "it is never wanted");
+    }
+    assert!(log.wal.preparer().prepare_in_step(&|_| true).expect("makes it"));
+    assert!(has("wal-reserve.log") && !log.wal.wants_segment());
+}
+
 /// Whoever makes segments may be told late that one was wanted: then it is not time for the next.
 #[test]
 fn no_segment_is_made_before_it_is_time() {
